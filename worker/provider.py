@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from storage.job import Adaptation, Failure, FailureCode, Usage
+from storage.attempt import Usage
+from storage.failure import Failure, FailureCode
+from storage.request import Adaptation
 
 
 if TYPE_CHECKING:

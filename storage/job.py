@@ -1,0 +1,294 @@
+"""A job: one request for n images, and every rule of what may become of it.
+
+The rules are pure methods that take `now` and return a new job or refuse; nothing here knows a clock,
+Redis or HTTP. Whoever keeps jobs only compares and swaps. A running job carries a fence, the token of
+the worker run that owns it: a result that comes in under another fence is refused, so a worker that was
+believed dead cannot overwrite what its successor made.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NewType
+
+from storage.attempt import Attempt, AttemptStatus, Cost, Usage
+from storage.errors import Conflict
+from storage.failure import Failure, FailureCode
+from storage.image import Image, ImageStatus
+from storage.request import Adaptation, OnUnknown, Request
+
+
+JobId = NewType("JobId", str)
+
+SCHEMA = 1
+MAX_CRASHES = 3
+
+
+class JobStatus(StrEnum):
+    """Where a job stands; a job that has ended never moves again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_ended(self) -> bool:
+        """Say whether nothing more will happen to such a job."""
+        return self not in {JobStatus.QUEUED, JobStatus.RUNNING}
+
+
+class JobType(StrEnum):
+    """Whether a job starts from a prompt alone or from images."""
+
+    GENERATION = "generation"
+    EDIT = "edit"
+
+
+class Superseded(Conflict):
+    """The job belongs to another worker run by now, or has ended; what was made is discarded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One request for n images and what became of it. Times are Unix seconds.
+
+    `version` counts the writes of the record. `crashes` counts the workers that died holding it.
+    `start_by` and `deadline` are the last moments to start and to end; `fence` names the worker run that
+    owns a running job and is None while nobody does.
+    """
+
+    id: JobId
+    tenant: str
+    type: JobType
+    model: str
+    request: Request
+    created_at: float
+    status: JobStatus = JobStatus.QUEUED
+    started_at: float | None = None
+    finished_at: float | None = None
+    images: tuple[Image, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    warnings: tuple[Adaptation, ...] = ()
+    error: Failure | None = None
+    text: str | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_events: tuple[str, ...] = ()
+    priority: int = 0
+    start_by: float | None = None
+    deadline: float | None = None
+    on_unknown: OnUnknown = OnUnknown.RETRY
+    strict: bool = False
+    max_cost: float | None = None
+    fence: str | None = None
+    crashes: int = 0
+    request_id: str | None = None
+    version: int = 0
+    schema: int = SCHEMA
+
+    @property
+    def is_ended(self) -> bool:
+        """Say whether the job has reached its one terminal state."""
+        return self.status.is_ended
+
+    @property
+    def cost(self) -> Cost:
+        """Return the sum over all attempts."""
+        return Cost.total(attempt.cost for attempt in self.attempts)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return the sum of what the upstreams counted, or None when none counted."""
+        counts = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        return sum(counts[1:], counts[0]) if counts else None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Return the indexes of the images that are still to be made."""
+        return tuple(image.index for image in self.images if image.status is ImageStatus.PENDING)
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """Return the attempt under way, if there is one."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.status is AttemptStatus.RUNNING else None
+
+    @property
+    def unknown_outcomes(self) -> int:
+        """Return how many attempts may have been paid for without an answer."""
+        return sum(a.status is AttemptStatus.OUTCOME_UNKNOWN for a in self.attempts)
+
+    # -- the way through -----------------------------------------------------------------------------
+
+    def claimed(self, fence: str, now: float) -> "Job":
+        """Return the job as owned by the worker run `fence`.
+
+        A job that a dead worker left running is taken over: the crash is counted, and its open attempt
+        is closed as `outcome_unknown`, unless the upstream's id is known and the attempt can go on.
+        """
+        self._refuse_if_ended()
+        crashed = self.fence is not None and self.fence != fence
+        attempts = self.attempts
+        if crashed and (left := self.open_attempt) is not None:
+            taken = left.abandoned(now) if left.upstream_id is None else replace(left, fence=fence)
+            attempts = (*attempts[:-1], taken)
+        return replace(
+            self,
+            status=JobStatus.RUNNING,
+            started_at=self.started_at if self.started_at is not None else now,
+            fence=fence,
+            crashes=self.crashes + crashed,
+            attempts=attempts,
+        )
+
+    def attempting(self, deployment: str, provider: str, fence: str, now: float) -> "Job":
+        """Return the job with one more attempt on record, before any call is made."""
+        self._refuse_if_not_owned(fence)
+        attempt = Attempt(
+            number=len(self.attempts) + 1,
+            deployment=deployment,
+            provider=provider,
+            fence=fence,
+            started_at=now,
+        )
+        return replace(self, attempts=(*self.attempts, attempt))
+
+    def submitted(self, upstream_id: str, fence: str) -> "Job":
+        """Return the job with the upstream's id of the open attempt on record."""
+        self._refuse_if_not_owned(fence)
+        return self._with_open_attempt(lambda attempt: replace(attempt, upstream_id=upstream_id))
+
+    def with_images(self, made: Iterable[Image], fence: str) -> "Job":
+        """Return the job with some of its images in their final state, others still to come."""
+        self._refuse_if_not_owned(fence)
+        by_index = {image.index: image for image in made}
+        return replace(self, images=tuple(by_index.get(image.index, image) for image in self.images))
+
+    def attempted(
+        self,
+        fence: str,
+        now: float,
+        *,
+        status: AttemptStatus,
+        cost: Cost,
+        usage: Usage | None = None,
+        error: Failure | None = None,
+        warnings: Iterable[Adaptation] = (),
+        text: str | None = None,
+    ) -> "Job":
+        """Return the job with its open attempt closed and its price on record."""
+        self._refuse_if_not_owned(fence)
+        closed = self._with_open_attempt(
+            lambda attempt: attempt.ended(status, now, cost=cost, usage=usage, error=error)
+        )
+        return replace(
+            closed, warnings=_merged(self.warnings, warnings), text=text if text else self.text
+        )
+
+    def released(self, fence: str) -> "Job":
+        """Return the job as owned by nobody, to be taken up again later by any worker."""
+        self._refuse_if_not_owned(fence)
+        return replace(self, fence=None)
+
+    # -- the endings ---------------------------------------------------------------------------------
+
+    def settled(self, fence: str, now: float, error: Failure | None = None) -> "Job":
+        """Return the job ended by what its images say; those not made fail with `error`.
+
+        All made is `succeeded`, some is `partial`, none is `failed` with the reason of the first.
+        """
+        self._refuse_if_not_owned(fence)
+        reason = error or Failure(code=FailureCode.NO_IMAGE, message="No image was made.")
+        images = tuple(
+            replace(image, status=ImageStatus.FAILED, error=reason)
+            if image.status is ImageStatus.PENDING
+            else image
+            for image in self.images
+        )
+        made = sum(image.status is ImageStatus.SUCCEEDED for image in images)
+        if made == len(images):
+            return self._ended(JobStatus.SUCCEEDED, now, images=images)
+        first = next(image.error for image in images if image.error is not None)
+        status = JobStatus.PARTIAL if made else JobStatus.FAILED
+        return self._ended(status, now, images=images, error=first)
+
+    def failed(self, failure: Failure, now: float) -> "Job":
+        """Return the job ended by a failure that no attempt can mend, keeping the images it has."""
+        self._refuse_if_ended()
+        return replace(self, fence=self.fence or "").settled(self.fence or "", now, failure)
+
+    def cancelled(self, now: float) -> "Job":
+        """Return the job ended by its owner; an open attempt's price is nobody's knowledge yet."""
+        self._refuse_if_ended()
+        failure = Failure(code=FailureCode.CANCELLED, message="The job was cancelled.")
+        attempts = self.attempts
+        if (running := self.open_attempt) is not None:
+            closed = running.ended(AttemptStatus.CANCELLED, now, cost=Cost(), error=failure)
+            attempts = (*attempts[:-1], closed)
+        return replace(self, attempts=attempts)._unmade(JobStatus.CANCELLED, failure, now)
+
+    def expired(self, now: float) -> "Job":
+        """Return the job ended because its time to start ran out; nothing was paid."""
+        self._refuse_if_ended()
+        message = "The job did not start within the time it was given."
+        return self._unmade(
+            JobStatus.EXPIRED, Failure(code=FailureCode.EXPIRED, message=message), now
+        )
+
+    def accounted(self, number: int, cost: Cost, usage: Usage | None) -> "Job":
+        """Return the job with what attempt `number` turned out to cost, also after the job ended."""
+        attempts = tuple(
+            replace(a, cost=cost, usage=usage or a.usage) if a.number == number else a
+            for a in self.attempts
+        )
+        return replace(self, attempts=attempts)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _unmade(self, status: JobStatus, failure: Failure, now: float) -> "Job":
+        images = tuple(
+            replace(image, status=ImageStatus.FAILED, error=failure)
+            if image.status is ImageStatus.PENDING
+            else image
+            for image in self.images
+        )
+        return self._ended(status, now, images=images, error=failure)
+
+    def _ended(
+        self,
+        status: JobStatus,
+        now: float,
+        *,
+        images: tuple[Image, ...],
+        error: Failure | None = None,
+    ) -> "Job":
+        return replace(
+            self, status=status, finished_at=now, images=images, error=error, fence=None
+        )
+
+    def _with_open_attempt(self, change: Callable[[Attempt], Attempt]) -> "Job":
+        if self.open_attempt is None:
+            message = f"Job {self.id} has no attempt under way."
+            raise Conflict(message)
+        return replace(self, attempts=(*self.attempts[:-1], change(self.attempts[-1])))
+
+    def _refuse_if_ended(self) -> None:
+        if self.is_ended:
+            message = f"The job has already ended as {self.status}."
+            raise Superseded(message, code="job_ended")
+
+    def _refuse_if_not_owned(self, fence: str) -> None:
+        self._refuse_if_ended()
+        if self.fence != fence:
+            message = "The job is run by another worker."
+            raise Superseded(message, code="job_taken")
+
+
+def _merged(
+    known: tuple[Adaptation, ...], more: Iterable[Adaptation]
+) -> tuple[Adaptation, ...]:
+    return tuple(dict.fromkeys((*known, *more)))

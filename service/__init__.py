@@ -1,0 +1,1 @@
+"""The front: answers HTTP and dials nobody."""

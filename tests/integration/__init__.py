@@ -1,0 +1,1 @@
+"""The processes together, on a real Redis."""

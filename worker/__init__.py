@@ -1,0 +1,1 @@
+"""The back: dials providers and webhook receivers, and answers nobody."""

@@ -1,0 +1,1 @@
+"""One module per image container; `storage.container` is the door to them."""

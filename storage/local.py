@@ -1,0 +1,329 @@
+"""Objects in a folder: no account, no server, links that Darkroom signs and serves by itself.
+
+A process may die at any line, and the machine with it, so an object is written beside the others,
+brought to the disk, and renamed into place: a reader sees the old bytes or the new, never half of
+them. Waiting for a disk happens in a few threads, never on the event loop. Nothing is kept beside
+the bytes: the type of an object is in its key's extension, and what a link may say is in the link.
+"""
+
+import asyncio
+import base64
+import errno
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from io import BufferedReader
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+from storage.errors import Forbidden, TooLarge
+from storage.objects import (
+    CHUNK,
+    Link,
+    ObjectsRefused,
+    ObjectsUnavailable,
+    Stat,
+    checked_key,
+    checked_lifetime,
+    checked_prefix,
+    checked_range,
+    checked_type,
+    clean_filename,
+    disposition,
+)
+
+
+T = TypeVar("T")
+
+PATIENCE: Final = 60.0  # seconds for one operation
+THREADS: Final = 8
+PAGE: Final = 500  # keys that one trip to a thread brings back
+STALE: Final = 3600.0  # seconds after which an unfinished write belongs to nobody
+INCOMING: Final = ".incoming"  # no key starts with a dot
+MIN_SECRET: Final = 16  # bytes
+PRUNED: Final = 10  # times that a folder may vanish below one write
+
+TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".json": "application/json",
+}
+ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+REFUSED: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    }
+)
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Opened(NamedTuple):
+    """What a good link opens: the object, and the headers that were signed with it."""
+
+    key: str
+    content_type: str
+    disposition: str
+
+
+class LocalObjects:
+    """Objects as files under `path`; links start with `base_url` and are signed with `secret`."""
+
+    def __init__(self, path: Path, *, secret: bytes, base_url: str, fsync: bool = True) -> None:
+        if len(secret) < MIN_SECRET:
+            raise ValueError("the secret of links needs at least 16 bytes")
+        self._path = path.absolute()
+        # A key of its own: what signs links must not sign anything else.
+        self._secret = hmac.digest(secret, b"darkroom link 1", hashlib.sha256)
+        self._base_url = base_url.rstrip("/")
+        self._fsync = fsync
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
+
+    async def put(self, key: str, data: bytes | Path, *, content_type: str) -> None:
+        checked_type(content_type)
+        target = self.file(key)
+        if isinstance(data, Path):
+            await self._run(partial(self._keep_file, data, target))
+        else:
+            await self._run(partial(self._keep, lambda path: path.write_bytes(data), target))
+
+    async def get(self, key: str, *, limit: int) -> bytes | None:
+        return await self._run(partial(_read, self.file(key), limit))
+
+    async def stream(
+        self, key: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes, None] | None:
+        checked_range(start, end)
+        file = await self._run(partial(_open, self.file(key), start))
+        return None if file is None else self._chunks(file, None if end is None else end - start)
+
+    async def stat(self, key: str) -> Stat | None:
+        size = await self._run(partial(_size, self.file(key)))
+        return None if size is None else Stat(size, _type(key))
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        files = [self.file(key) for key in keys]
+        for at in range(0, len(files), PAGE):
+            await self._run(partial(self._remove, files[at : at + PAGE]))
+
+    def link(
+        self, key: str, *, content_type: str, filename: str, lifetime: float, now: float
+    ) -> Link:
+        expires = int(now + checked_lifetime(lifetime))
+        said = {
+            "type": checked_type(content_type),
+            "name": clean_filename(filename),
+            "expires": str(expires),
+        }
+        said["signature"] = self._signature(checked_key(key), said)
+        query = urlencode(said, quote_via=quote, safe="")
+        return Link(f"{self._base_url}/objects/{key}?{query}", float(expires))
+
+    def open_link(self, key: str, query: Mapping[str, str], *, now: float) -> Opened:
+        """Return what the link to `key` with this decoded query opens, or raise `Forbidden`.
+
+        Nothing may be missing, added, repeated or changed, and its time must not be over. The
+        object itself may be gone.
+        """
+        said = dict(query)
+        signature = said.pop("signature", "")
+        # A multidict counts what is repeated, and the copy does not.
+        if len(query) != 4 or said.keys() != {"type", "name", "expires"}:
+            raise Forbidden("This link is not valid.")
+        expected = self._signature(key, said).encode()
+        if not hmac.compare_digest(expected, signature.encode(errors="replace")):
+            raise Forbidden("This link is not valid.")
+        if now >= int(said["expires"]):
+            raise Forbidden("This link is no longer valid; ask for a fresh one.")
+        return Opened(checked_key(key), said["type"], disposition(said["name"]))
+
+    async def keys(self, prefix: str) -> AsyncIterator[tuple[str, float]]:
+        found = _walk(self._path, checked_prefix(prefix))
+        while page := await self._run(lambda: list(islice(found, PAGE))):
+            for entry in page:
+                yield entry
+
+    async def check(self) -> None:
+        key, probe = f"_check/{secrets.token_hex(16)}.json", b"{}"
+        await self.put(key, probe, content_type="application/json")
+        if await self.get(key, limit=len(probe)) != probe:
+            raise ObjectsRefused("The folder of objects does not give back what it was given.")
+        await self.delete([key])
+        await self._run(partial(_sweep, self._path / INCOMING, time.time() - STALE))
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def file(self, key: str) -> Path:
+        """Return where the bytes of `key` are, whether there are any or not."""
+        return self._path / checked_key(key)
+
+    def _signature(self, key: str, said: Mapping[str, str]) -> str:
+        # Quoted fields hold no line ends, so no two links share one message.
+        fields = (key, said["type"], said["name"], said["expires"])
+        message = "\n".join(quote(field, safe="", errors="replace") for field in fields)
+        digest = hmac.digest(self._secret, message.encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await loop.run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise ObjectsUnavailable("The disk of objects does not answer.") from None
+        except OSError as error:
+            raise _refusal(error) from error
+
+    async def _chunks(
+        self, file: BufferedReader, remaining: int | None
+    ) -> AsyncGenerator[bytes, None]:
+        with file:
+            while remaining is None or remaining > 0:
+                size = CHUNK if remaining is None else min(CHUNK, remaining)
+                chunk = await self._run(partial(file.read, size))
+                if not chunk:
+                    return
+                if remaining is not None:
+                    remaining -= len(chunk)
+                yield chunk
+
+    def _keep_file(self, source: Path, target: Path) -> None:
+        os.utime(source)  # a sweep reads the time at which it was kept
+        self._sync(source)
+        try:
+            self._place(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._keep(partial(shutil.copyfile, source), target)
+            source.unlink()
+
+    def _keep(self, write: Callable[[Path], object], target: Path) -> None:
+        incoming = self._path / INCOMING
+        self._make_folder(incoming)
+        temporary = incoming / secrets.token_hex(16)
+        try:
+            write(temporary)
+            self._sync(temporary)
+            self._place(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _place(self, source: Path, target: Path) -> None:
+        for left in reversed(range(PRUNED)):
+            try:
+                self._make_folder(target.parent)
+                source.replace(target)
+                break
+            except FileNotFoundError:  # a delete pruned the folder in between
+                if left == 0:
+                    raise
+        self._sync(target.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        self._sync(folder.parent)
+
+    def _sync(self, path: Path) -> None:
+        if not self._fsync:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        for file in files:
+            with suppress(*ABSENT):
+                file.unlink()
+            folder = file.parent
+            with suppress(OSError):  # not empty, or somebody else was first
+                while folder != self._path:
+                    folder.rmdir()
+                    folder = folder.parent
+
+
+def _open(path: Path, start: int) -> BufferedReader | None:
+    try:
+        file = path.open("rb")
+    except ABSENT:
+        return None
+    file.seek(start)
+    return file
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    file = _open(path, 0)
+    if file is None:
+        return None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise TooLarge(f"The object has {size} bytes; the limit is {limit}.")
+        return file.read(size)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except ABSENT:
+        return None
+
+
+def _type(key: str) -> str:
+    return TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
+
+
+def _walk(root: Path, prefix: str, folder: str = "") -> Iterator[tuple[str, float]]:
+    try:
+        entries = os.scandir(root / folder)
+    except ABSENT:
+        return
+    with entries:
+        for entry in entries:
+            key = folder + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                below = key + "/"
+                if entry.name != INCOMING and below.startswith(prefix[: len(below)]):
+                    yield from _walk(root, prefix, below)
+            elif key.startswith(prefix):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    yield key, entry.stat(follow_symlinks=False).st_mtime
+
+
+def _sweep(incoming: Path, before: float) -> None:
+    with suppress(FileNotFoundError), os.scandir(incoming) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _refusal(error: OSError) -> ObjectsUnavailable | ObjectsRefused:
+    if error.errno in FULL:
+        return ObjectsUnavailable("The disk of objects is full.", retry_after=30.0)
+    if error.errno in REFUSED:
+        return ObjectsRefused("The folder of objects cannot be used.")
+    return ObjectsUnavailable("The disk of objects does not work.")

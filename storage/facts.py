@@ -30,8 +30,8 @@ class Facts:
 
     `width` and `height` are as stored: an EXIF orientation is not applied. `channels` counts the
     samples of a decoded pixel, alpha included: 1 grey, 2 grey and alpha, 3 colour, 4 CMYK or colour
-    and alpha. `bits` is the depth of a sample as stored. `progressive` means a progressive JPEG or an
-    interlaced PNG or GIF. `trailing` counts the bytes after the end of the image, which viewers
+    and alpha. `bits` is the depth of a sample as stored. `progressive` means a progressive JPEG, or
+    an interlaced PNG or GIF. `trailing` counts the bytes after the end of the image, which viewers
     ignore and polyglots hide in. `exif` and `c2pa` say that such a record is there, not that it is
     sound.
     """

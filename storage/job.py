@@ -219,7 +219,8 @@ class Job:
     def failed(self, failure: Failure, now: float) -> "Job":
         """Return the job ended by a failure that no attempt can mend, keeping the images it has."""
         self._refuse_if_ended()
-        return replace(self, fence=self.fence or "").settled(self.fence or "", now, failure)
+        made = any(image.status is ImageStatus.SUCCEEDED for image in self.images)
+        return self._unmade(JobStatus.PARTIAL if made else JobStatus.FAILED, failure, now)
 
     def cancelled(self, now: float) -> "Job":
         """Return the job ended by its owner; an open attempt's price is nobody's knowledge yet."""

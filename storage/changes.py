@@ -1,0 +1,127 @@
+"""Changes: how those who wait for a job learn that it moved, without asking again and again.
+
+A change is told once and to whoever listens at that moment; it is a wake-up and no record. So a waiter
+listens first, reads the record second and only then waits, and it still looks now and then, in case the
+line broke while something was told.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from storage import redis_keys
+from storage.errors import Unavailable
+from storage.redis_client import AnyRedis, unavailable
+
+
+_SUBSCRIBE_TIMEOUT = 3.0
+_MOST_HELD = 64
+
+
+class Changes:
+    """One subscription of a process, shared by all its waiters."""
+
+    def __init__(self, redis: AnyRedis) -> None:
+        self._redis = redis
+        self._pubsub: PubSub | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._listeners: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
+        self._confirmed: dict[str, asyncio.Event] = {}
+
+    @asynccontextmanager
+    async def of(self, job_id: str) -> AsyncIterator["Feed"]:
+        """Listen to one job from the moment this is entered; raises `Unavailable` when that fails."""
+        channel = redis_keys.changes(job_id)
+        news: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_MOST_HELD)
+        self._listeners.setdefault(channel, set()).add(news)
+        try:
+            await self._subscribe(channel)
+            yield Feed(news)
+        finally:
+            await self._leave(channel, news)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._pubsub is not None:
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+
+    async def _subscribe(self, channel: str) -> None:
+        confirmed = self._confirmed.get(channel)
+        if confirmed is None:
+            confirmed = self._confirmed[channel] = asyncio.Event()
+            try:
+                await self._open().subscribe(channel)
+            except (RedisError, OSError) as error:
+                self._confirmed.pop(channel, None)
+                raise (unavailable(error) or Unavailable("The job store does not answer.")) from error
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read())
+        try:
+            async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
+                await confirmed.wait()
+        except TimeoutError as error:
+            message = "The job store does not answer."
+            raise Unavailable(message, code="store_unavailable") from error
+
+    async def _leave(self, channel: str, news: "asyncio.Queue[dict[str, Any]]") -> None:
+        listeners = self._listeners.get(channel, set())
+        listeners.discard(news)
+        if listeners:
+            return
+        self._listeners.pop(channel, None)
+        self._confirmed.pop(channel, None)
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.unsubscribe(channel)
+
+    def _open(self) -> PubSub:
+        if self._pubsub is None:
+            self._pubsub = self._redis.pubsub()
+        return self._pubsub
+
+    async def _read(self) -> None:
+        """Pass on what is told until nobody listens; redis-py subscribes anew after a reconnect."""
+        while self._listeners:
+            try:
+                message = await self._open().get_message(timeout=1.0)
+            except (RedisError, OSError):
+                await asyncio.sleep(0.2)
+                continue
+            if message is None:
+                continue
+            channel = message["channel"].decode()
+            if message["type"] == "subscribe":
+                if (confirmed := self._confirmed.get(channel)) is not None:
+                    confirmed.set()
+            elif message["type"] == "message":
+                self._pass_on(channel, orjson.loads(message["data"]))
+
+    def _pass_on(self, channel: str, news: dict[str, Any]) -> None:
+        for listener in self._listeners.get(channel, ()):
+            if listener.full():
+                listener.get_nowait()
+            listener.put_nowait(news)
+
+
+class Feed:
+    """What is told of one job, in order; the oldest is dropped when nobody reads."""
+
+    def __init__(self, news: "asyncio.Queue[dict[str, Any]]") -> None:
+        self._news = news
+
+    async def next(self, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109 — a wait, not a deadline
+        """Return what is told next, or None when nothing was within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._news.get()
+        except TimeoutError:
+            return None

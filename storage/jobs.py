@@ -1,0 +1,298 @@
+"""Jobs: where the records are kept, and the two steps that change them.
+
+`add` takes a job in and queues it, `swap` writes a job over the version that was read, with everything
+that follows from it. Each is one script, so a process can die at any line of ours and leave either all
+of it or none. No rule of what a job may become is written here: see `storage.job`.
+"""
+
+import base64
+import binascii
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+from pydantic import TypeAdapter
+
+from storage import queue, redis_keys, scripts
+from storage.delivery import Delivery
+from storage.errors import Conflict, Invalid
+from storage.job import Job, JobId, JobStatus
+from storage.redis_client import Argument, Commands
+from storage.settings import RetentionSettings
+
+
+_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
+
+CHECK_EVERY = 60.0
+_DELIVERY_LIFE_MS = 34 * 86_400_000
+_SCAN = 100
+_MOST_SCANNED = 5_000
+_LANES = {-1: 16.0, 0: 1.0, 1: 1 / 16}
+
+
+def new_job_id() -> JobId:
+    """Return an id that cannot be guessed: 130 random bits."""
+    return JobId("job_" + _random(26))
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(length))
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's key and the fingerprint of what it was used for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Which job answers a submission, and whether it was there before."""
+
+    id: JobId
+    existed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a tenant's jobs, the newest first; `next` is where the next page begins."""
+
+    jobs: tuple[Job, ...]
+    next: str | None
+
+
+class Jobs:
+    """The records of all jobs. Every method may raise `storage.errors.Unavailable`."""
+
+    def __init__(self, commands: Commands, retention: RetentionSettings) -> None:
+        self._commands = commands
+        self._life = retention.days * 86_400
+        self._idempotency_ms = int(retention.idempotency_hours * 3_600_000)
+
+    async def add(
+        self, job: Job, *, weight: float = 1.0, idempotency: Idempotency | None = None
+    ) -> Added:
+        """Take in a new job and queue it, or find the one that the same key made before.
+
+        `weight` is the tenant's share of the queue. Raises `Conflict` when the key was used for another
+        request.
+        """
+        keys = [
+            redis_keys.job(job.id),
+            redis_keys.jobs_of(job.tenant),
+            redis_keys.APPOINTMENTS,
+            redis_keys.payload(job.id),
+            redis_keys.IMAGE_QUEUE,
+            redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
+        ]
+        args: list[Argument] = [
+            job.id,
+            _JOB.dump_json(job, exclude_none=True),
+            _microseconds(job.created_at),
+            next_check(job, job.created_at),
+            queue.payload(queue.RUN_JOB, job.id, job.created_at),
+            f"{job.tenant}:{job.priority}",
+            job.request.n * _LANES.get(job.priority, 1.0) / weight,
+        ]
+        if idempotency is not None:
+            keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
+            args += [idempotency.fingerprint, self._idempotency_ms]
+        code, *rest = await self._commands.eval(scripts.ADD, keys, args)
+        if code < 0:
+            message = "This Idempotency-Key was used for a different request."
+            raise Conflict(message, param="Idempotency-Key", code="idempotency_key_reused")
+        return Added(job.id) if code else Added(JobId(rest[0].decode()), existed=True)
+
+    async def get(self, tenant: str, job_id: str) -> Job | None:
+        """Return a tenant's job; another tenant's is None, as is one that never was."""
+        job = await self.find(job_id)
+        return job if job is not None and job.tenant == tenant else None
+
+    async def find(self, job_id: str) -> Job | None:
+        """Return a job by its id alone, for those who serve all tenants."""
+        document = await self._commands.execute("HGET", redis_keys.job(job_id), "document")
+        return None if document is None else _JOB.validate_json(document)
+
+    async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
+        """Write `new` over `old` and return it as written; None when somebody else wrote first.
+
+        When the job has ended, its queue entry goes and the deliveries `owing` are queued in the same
+        step. Saying the same swap twice is harmless.
+        """
+        written = replace(new, version=old.version + 1)
+        keys = [
+            redis_keys.job(old.id),
+            redis_keys.APPOINTMENTS,
+            redis_keys.changes(old.id),
+            redis_keys.payload(old.id),
+            redis_keys.in_progress(old.id),
+            redis_keys.IMAGE_QUEUE,
+            redis_keys.WEBHOOK_QUEUE,
+            redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
+            redis_keys.deliveries_of(old.tenant),
+        ]
+        ended_at = written.finished_at or 0.0
+        args: list[Argument] = [
+            old.version,
+            _JOB.dump_json(written, exclude_none=True),
+            old.id,
+            int(written.is_ended),
+            ended_at + self._life,
+            news(written),
+            _DELIVERY_LIFE_MS,
+        ]
+        for delivery in owing:
+            keys += [redis_keys.delivery(delivery.id), redis_keys.payload(delivery.id)]
+            args += [
+                delivery.id,
+                _DELIVERY.dump_json(delivery, exclude_none=True),
+                queue.payload(queue.DELIVER, delivery.id, delivery.created_at),
+                _microseconds(delivery.created_at),
+                int((delivery.next_at or 0.0) * 1000),
+            ]
+        done = await self._commands.eval(scripts.SWAP, keys, args)
+        return written if done == 1 else None
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        matching: Callable[[Job], bool] = lambda _: True,
+    ) -> Page:
+        """Return up to `limit` of a tenant's jobs that match, from the cursor `after` on.
+
+        Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and still
+        have a next one: only so many records are looked at for one page.
+        """
+        found: list[Job] = []
+        looked_at = 0
+        last = after
+        async for place, job in self._newest_first(tenant, after, created_after, created_before):
+            looked_at += 1
+            if job is not None and matching(job):
+                found.append(job)
+            last = place
+            if len(found) == limit or looked_at == _MOST_SCANNED:
+                return Page(tuple(found), last)
+        return Page(tuple(found), None)
+
+    async def remove(self, job: Job) -> None:
+        """Forget a job that has ended; its objects are somebody else's business."""
+        await self._commands.execute("DEL", redis_keys.job(job.id))
+        await self._commands.execute("ZREM", redis_keys.jobs_of(job.tenant), job.id)
+        await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job.id)
+
+    async def due(self, now: float, most: int) -> list[JobId]:
+        """Return jobs that somebody should look at by now: open for long, or to be forgotten."""
+        ids = await self._commands.execute(
+            "ZRANGEBYSCORE", redis_keys.APPOINTMENTS, "-inf", now, "LIMIT", 0, most
+        )
+        return [JobId(job_id.decode()) for job_id in ids]
+
+    async def look_again(self, job_id: JobId, at: float | None) -> None:
+        """Move the next look at a job to `at`, or strike it off when its record is gone."""
+        if at is None:
+            await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job_id)
+        else:
+            await self._commands.execute("ZADD", redis_keys.APPOINTMENTS, "XX", at, job_id)
+
+    async def requeue(self, job: Job, now: float) -> None:
+        """Queue an open job whose queue entry was lost."""
+        await queue.put(self._commands, redis_keys.IMAGE_QUEUE, queue.RUN_JOB, job.id, now)
+
+    async def is_queued(self, job: Job) -> bool:
+        """Say whether the queue knows of the job."""
+        return await queue.holds(self._commands, redis_keys.IMAGE_QUEUE, job.id)
+
+    async def position(self, job: Job) -> int | None:
+        """Return how many tasks stand before a waiting job; None when it does not wait."""
+        if job.status is not JobStatus.QUEUED:
+            return None
+        place: int | None = await self._commands.execute(
+            "ZRANK", redis_keys.IMAGE_QUEUE, job.id
+        )
+        return place
+
+    async def tell_cancelled(self, job: Job) -> None:
+        """Tell the worker that has the job, if one has, that it need not go on."""
+        await self._commands.execute("PUBLISH", redis_keys.CANCELS, job.id)
+
+    async def _newest_first(
+        self,
+        tenant: str,
+        after: str | None,
+        created_after: float | None,
+        created_before: float | None,
+    ) -> AsyncIterator[tuple[str, Job | None]]:
+        start = _read_cursor(after) if after is not None else None
+        top: str | int = "+inf" if created_before is None else _microseconds(created_before)
+        if start is not None and (top == "+inf" or start[0] < int(top)):
+            top = start[0]
+        bottom: str | int = "-inf" if created_after is None else _microseconds(created_after)
+        offset = 0
+        for _ in range(_MOST_SCANNED // _SCAN + 1):
+            rows = await self._commands.execute(
+                *("ZREVRANGEBYSCORE", redis_keys.jobs_of(tenant), top, bottom),
+                *("WITHSCORES", "LIMIT", offset, _SCAN),
+            )
+            places = [
+                (int(float(score)), job_id.decode())
+                for job_id, score in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            fresh = [place for place in places if start is None or place < start]
+            for place, job in zip(fresh, await self._many(fresh), strict=True):
+                yield _cursor(place), job
+            if len(places) < _SCAN:
+                return
+            offset += _SCAN
+
+    async def _many(self, places: Sequence[tuple[int, str]]) -> list[Job | None]:
+        # Asked for one after the other on purpose: they leave together, see Commands.
+        waiting = [
+            self._commands.issue("HGET", redis_keys.job(job_id), "document")
+            for _, job_id in places
+        ]
+        documents = [await answer for answer in waiting]
+        return [None if text is None else _JOB.validate_json(text) for text in documents]
+
+
+def next_check(job: Job, now: float) -> float:
+    """Return when an open job should be looked at again, though nothing may have happened to it."""
+    moments = [now + CHECK_EVERY]
+    if job.start_by is not None and job.started_at is None:
+        moments.append(job.start_by)
+    if job.deadline is not None:
+        moments.append(job.deadline)
+    return min(moments)
+
+
+def news(job: Job) -> bytes:
+    """Return what is told of a change: little, whoever cares reads the record."""
+    return orjson.dumps({"status": job.status, "version": job.version})
+
+
+def _microseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+def _cursor(place: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        score, _, job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        return int(score), job_id
+    except (binascii.Error, ValueError) as error:
+        message = "This cursor was not given by a list of jobs."
+        raise Invalid(message, param="after", code="invalid_cursor") from error

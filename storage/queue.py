@@ -1,0 +1,133 @@
+"""The queues: what waits, who has it and until when. arq's layout, with leases and a fair order.
+
+Only ids travel here; what is to be done with them is in their records. A waiting task's score is its
+place in the fair order, a leased or deferred one's is a moment, so the head of the queue never holds
+anything that cannot be run now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from arq.jobs import deserialize_job_raw, serialize_job
+
+from storage import redis_keys, scripts
+from storage.redis_client import Commands
+
+
+RUN_JOB = "run_job"
+DELIVER = "deliver"
+
+
+def payload(task: str, task_id: str, now: float) -> bytes:
+    """Return what arq keeps of a queued task: its kind and the id, as JSON, never pickle."""
+    return serialize_job(task, (task_id,), {}, None, int(now * 1000), serializer=orjson.dumps)
+
+
+def task_of(data: bytes | None) -> str | None:
+    """Return the kind of task that a payload names, or None when there is no payload to read."""
+    if data is None:
+        return None
+    name, *_ = deserialize_job_raw(data, deserializer=orjson.loads)
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Tasks leased in one step: (id, kind), and the seconds until the next one is due, if one is."""
+
+    tasks: tuple[tuple[str, str | None], ...]
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many tasks of a queue wait for a worker, and how many are leased or deferred."""
+
+    waiting: int
+    held: int
+
+
+class Queue:
+    """One queue, as a worker sees it. All times are Redis's own; `lease` is in seconds."""
+
+    def __init__(self, commands: Commands, name: str, *, token: str, lease: float) -> None:
+        self._commands = commands
+        self.name = name
+        self._token = token
+        self._lease_ms = int(lease * 1000)
+
+    async def claim(self, most: int) -> Claim:
+        """Lease up to `most` due tasks."""
+        keys = [self.name, redis_keys.wake(self.name), redis_keys.flows(self.name)]
+        next_due, *rest = await self._commands.eval(
+            scripts.CLAIM,
+            keys,
+            [
+                redis_keys.IN_PROGRESS_PREFIX,
+                redis_keys.PAYLOAD_PREFIX,
+                self._token,
+                self._lease_ms,
+                most,
+                redis_keys.FIRST_MOMENT,
+            ],
+        )
+        tasks = tuple(
+            (task_id.decode(), task_of(data))
+            for task_id, data in zip(rest[::2], rest[1::2], strict=True)
+        )
+        return Claim(tasks, None if next_due < 0 else next_due / 1000)
+
+    async def renew(self, task_ids: Sequence[str]) -> frozenset[str]:
+        """Renew the leases of `task_ids` and return those that are somebody else's by now."""
+        lost: list[bytes] = await self._commands.eval(
+            scripts.RENEW,
+            [self.name],
+            [redis_keys.IN_PROGRESS_PREFIX, self._token, self._lease_ms, *task_ids],
+        )
+        return frozenset(task_id.decode() for task_id in lost)
+
+    async def put_back(self, task_id: str, after: float) -> bool:
+        """Let a leased task be run again `after` seconds from now; False when it is not ours."""
+        return await self._release(task_id, max(int(after * 1000), 0))
+
+    async def done(self, task_id: str) -> bool:
+        """Take a leased task off the queue; False when it is not ours."""
+        return await self._release(task_id, -1)
+
+    async def wait(self, longest: float) -> bool:
+        """Wait for a wake-up, at most `longest` seconds; say whether one came."""
+        token: Any = await self._commands.redis.blpop(  # type: ignore[misc]  # redis-py types it as sync too
+            [redis_keys.wake(self.name)], timeout=longest
+        )
+        return token is not None
+
+    async def _release(self, task_id: str, delay_ms: int) -> bool:
+        keys = [
+            self.name,
+            redis_keys.in_progress(task_id),
+            redis_keys.payload(task_id),
+            redis_keys.wake(self.name),
+        ]
+        return bool(
+            await self._commands.eval(scripts.RELEASE, keys, [task_id, self._token, delay_ms])
+        )
+
+
+async def depth(commands: Commands, name: str) -> Depth:
+    """Return how much a queue holds."""
+    waiting = await commands.execute("ZCOUNT", name, "-inf", f"({redis_keys.FIRST_MOMENT}")
+    return Depth(waiting, await commands.execute("ZCARD", name) - waiting)
+
+
+async def holds(commands: Commands, name: str, task_id: str) -> bool:
+    """Say whether a queue has the task, waiting, leased or deferred."""
+    return await commands.execute("ZSCORE", name, task_id) is not None
+
+
+async def put(commands: Commands, name: str, task: str, task_id: str, now: float) -> None:
+    """Queue a task whose record exists but whose entry was lost; harmless when it is there."""
+    await commands.execute("SET", redis_keys.payload(task_id), payload(task, task_id, now))
+    await commands.execute("ZADD", name, "NX", int(now * 1000), task_id)
+    await commands.execute("LPUSH", redis_keys.wake(name), 1)

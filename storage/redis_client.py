@@ -1,0 +1,143 @@
+"""The way to Redis: bounded waits on every command, and few writes for many callers.
+
+A connection that is asked for one command at a time spends most of its cost on the asking. Commands that
+are issued while others are under way are therefore sent together, in one write, and answered in order;
+callers see single commands. What Redis or the network cannot do becomes `Unavailable`, here and for
+everybody, so that no caller knows redis-py's exceptions.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, TypeAlias
+
+from arq.connections import ArqRedis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from storage.errors import Unavailable
+from storage.settings import RedisSettings
+
+
+Argument: TypeAlias = str | bytes | int | float
+AnyRedis: TypeAlias = "Redis[Any]"
+
+_MOST_TOGETHER = 128
+_MOST_FLIGHTS = 4
+
+
+def connect(settings: RedisSettings, *, socket_timeout: float | None = None) -> ArqRedis:
+    """Return a client whose every wait is bounded; it dials when it is first used.
+
+    Nothing is sent twice on its own: a command whose reply was lost may have been carried out, and
+    only its caller knows whether saying it again is harmless.
+    """
+    pool = BlockingConnectionPool.from_url(
+        settings.url,
+        max_connections=settings.max_connections,
+        timeout=settings.socket_timeout,
+        socket_timeout=socket_timeout or settings.socket_timeout,
+        socket_connect_timeout=settings.connect_timeout,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return ArqRedis(pool)
+
+
+def unavailable(error: Exception) -> Unavailable | None:
+    """Return what a redis-py error means for a caller, or None when the fault is our own.
+
+    The text of redis-py's errors is not passed on: it can hold the arguments of a command.
+    """
+    if isinstance(error, RedisConnectionError | RedisTimeoutError | BusyLoadingError | ReadOnlyError):
+        return Unavailable("The job store does not answer.", code="store_unavailable")
+    if isinstance(error, ResponseError) and str(error).startswith(("OOM", "MISCONF", "MASTERDOWN")):
+        return Unavailable("The job store takes no writes.", code="store_full", retry_after=5.0)
+    if isinstance(error, OSError | TimeoutError):
+        return Unavailable("The job store does not answer.", code="store_unavailable")
+    return None
+
+
+class Commands:
+    """Single commands to Redis, sent together when they come together.
+
+    Every method raises `storage.errors.Unavailable` when Redis does not answer in time; the command
+    may then have been carried out all the same.
+    """
+
+    def __init__(self, redis: AnyRedis) -> None:
+        self._redis = redis
+        self._waiting: deque[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+
+    @property
+    def redis(self) -> AnyRedis:
+        """Return the client beneath, for what is no single command: blocking and subscribing."""
+        return self._redis
+
+    async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 — whatever Redis answers
+        """Carry out one command and return Redis's answer."""
+        return await self.issue(*command)
+
+    def issue(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send one command off, together with others issued now; await the future for its answer."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, future))
+        if len(self._flights) < _MOST_FLIGHTS and len(self._waiting) == 1:
+            flight = asyncio.create_task(self._fly())
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        return future
+
+    async def eval(self, script: str, keys: list[str], args: list[Argument]) -> Any:  # noqa: ANN401 — as execute
+        """Run a Lua script. The text is sent each time: that costs no more and survives a failover."""
+        return await self.execute("EVAL", script, len(keys), *keys, *args)
+
+    async def close(self) -> None:
+        """Let what is under way end, then close every connection."""
+        if self._flights:
+            await asyncio.wait(self._flights, timeout=5)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    async def _fly(self) -> None:
+        while self._waiting:
+            together = [
+                self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))
+            ]
+            try:
+                answers = await self._send([command for command, _ in together])
+            except (RedisError, OSError, TimeoutError) as error:
+                answers = [error] * len(together)
+            except BaseException:
+                for _, future in together:
+                    future.cancel()
+                raise
+            for (_, future), answer in zip(together, answers, strict=True):
+                _settle(future, answer)
+
+    async def _send(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._redis.execute_command(*commands[0])]
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return list(await pipe.execute(raise_on_error=False))
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:  # noqa: ANN401 — whatever Redis answers
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(unavailable(answer) or answer)
+    else:
+        future.set_result(answer)

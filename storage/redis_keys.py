@@ -1,0 +1,89 @@
+"""Every key that Darkroom uses in Redis is spelled here and nowhere else.
+
+arq's own prefixes are kept for what is arq's, so that its tools can look at the queues. The tags in
+braces keep the keys of one tenant together.
+"""
+
+import hashlib
+
+from arq.constants import in_progress_key_prefix, job_key_prefix
+
+
+IMAGE_QUEUE = "arq:queue"
+WEBHOOK_QUEUE = "arq:queue:webhooks"
+
+# A score below this is a place in the fair order of waiting jobs; above, it is a moment in Unix
+# milliseconds: when a lease runs out or a deferred job is due.
+FIRST_MOMENT = 1_000_000_000_000
+
+APPOINTMENTS = "darkroom:appointments"
+CANCELS = "darkroom:cancels"
+TENANTS = "darkroom:tenants"
+DEPLOYMENTS_ON = "darkroom:deployments-on"
+IN_PROGRESS_PREFIX = in_progress_key_prefix
+PAYLOAD_PREFIX = job_key_prefix
+
+
+def job(job_id: str) -> str:
+    """Return the key of a job's record."""
+    return f"darkroom:job:{job_id}"
+
+
+def changes(job_id: str) -> str:
+    """Return the channel on which each change of a job is told."""
+    return f"darkroom:changes:{job_id}"
+
+
+def jobs_of(tenant: str) -> str:
+    """Return the key of a tenant's jobs, the oldest first."""
+    return f"darkroom:{{{tenant}}}:jobs"
+
+
+def delivery(delivery_id: str) -> str:
+    """Return the key of a delivery's record."""
+    return f"darkroom:delivery:{delivery_id}"
+
+
+def deliveries_of(tenant: str) -> str:
+    """Return the key of a tenant's deliveries, the oldest first."""
+    return f"darkroom:{{{tenant}}}:deliveries"
+
+
+def webhook_secret(tenant: str) -> str:
+    """Return the key of the secret that signs the deliveries to a job's own webhook_url."""
+    return f"darkroom:{{{tenant}}}:webhook-secret"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    """Return the key under which one Idempotency-Key of a tenant is remembered, by its digest."""
+    return f"darkroom:{{{tenant}}}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def api_key(key_id: str) -> str:
+    """Return the key of an API key's record."""
+    return f"darkroom:key:{key_id}"
+
+
+def api_keys_of(tenant: str) -> str:
+    """Return the key of the ids of a tenant's API keys."""
+    return f"darkroom:{{{tenant}}}:keys"
+
+
+def wake(queue: str) -> str:
+    """Return the list of wake-up tokens of a queue."""
+    return f"{queue}:wake"
+
+
+def flows(queue: str) -> str:
+    """Return the hash in which the fair order of a queue is kept."""
+    return f"{queue}:flows"
+
+
+def payload(task_id: str) -> str:
+    """Return arq's key of what a queued task is."""
+    return job_key_prefix + task_id
+
+
+def in_progress(task_id: str) -> str:
+    """Return arq's key of who runs a task; it lives as long as the lease."""
+    return in_progress_key_prefix + task_id

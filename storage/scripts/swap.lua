@@ -1,0 +1,35 @@
+-- Write a record over the version that was read, and all that follows from it, or nothing at all.
+--
+-- KEYS  1 job  2 appointments  3 channel  4 payload  5 in progress  6 queue  7 delivery queue
+--       8 delivery wake  9 tenant's deliveries  then per delivery: record, payload
+-- ARGV  1 version read  2 document  3 id  4 ended (1 or 0)  5 next appointment (s)  6 news  7 delivery
+--       life (ms)  then per delivery: id, document, payload, created (µs), due (ms)
+-- Returns 1 when written, or when exactly this was written before; 0 when somebody else wrote first;
+-- -1 when there is no such record.
+
+local version = redis.call('HGET', KEYS[1], 'version')
+if not version then return -1 end
+local following = tostring(tonumber(ARGV[1]) + 1)
+if version ~= ARGV[1] then
+  -- The reply to a first try may have been lost on the way.
+  if version == following and redis.call('HGET', KEYS[1], 'document') == ARGV[2] then return 1 end
+  return 0
+end
+redis.call('HSET', KEYS[1], 'version', following, 'document', ARGV[2])
+if ARGV[4] == '1' then
+  redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
+  redis.call('DEL', KEYS[4], KEYS[5])
+  redis.call('ZREM', KEYS[6], ARGV[3])
+  local key = 10
+  for at = 8, #ARGV, 5 do
+    redis.call('HSET', KEYS[key], 'version', 0, 'document', ARGV[at + 1])
+    redis.call('PEXPIRE', KEYS[key], ARGV[7])
+    redis.call('SET', KEYS[key + 1], ARGV[at + 2])
+    redis.call('ZADD', KEYS[9], ARGV[at + 3], ARGV[at])
+    redis.call('ZADD', KEYS[7], ARGV[at + 4], ARGV[at])
+    redis.call('LPUSH', KEYS[8], 1)
+    key = key + 2
+  end
+end
+redis.call('PUBLISH', KEYS[3], ARGV[6])
+return 1

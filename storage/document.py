@@ -1,0 +1,167 @@
+"""The document of a job: the JSON in which the API, the lists and the webhooks show it.
+
+It stands here because both processes say it: the service when a job is read, the worker when a webhook
+is sent. Links are signed at that moment and never kept. Times are whole Unix seconds, money is USD,
+sizes are pixels and bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from storage.attempt import Attempt, Cost, Usage
+from storage.failure import Failure
+from storage.image import Image, ImageStatus
+from storage.job import Job
+from storage.objects import Link, Objects
+from storage.request import Adaptation, Input, Request
+
+
+LINK_LIFETIME = 900.0
+LONGEST_LINK = 86_400.0
+
+_HIDDEN = {"prompt", "negative_prompt"}
+
+
+def links_of(
+    job: Job, objects: Objects, now: float, *, lifetime: float = LINK_LIFETIME
+) -> dict[int, Link]:
+    """Sign a fresh link for each image that was made."""
+    return {
+        image.index: objects.link(
+            image.key,
+            content_type=image.content_type or "application/octet-stream",
+            filename=f"{job.id}-{image.filename}",
+            lifetime=lifetime,
+            now=now,
+        )
+        for image in job.images
+        if image.status is ImageStatus.SUCCEEDED and image.key is not None
+    }
+
+
+def job_document(
+    job: Job,
+    links: Mapping[int, Link],
+    *,
+    with_prompt: bool = True,
+    queue_position: int | None = None,
+) -> dict[str, Any]:
+    """Return the JSON of a job. Without its prompt where it goes to a receiver that did not ask for it."""
+    return {
+        "id": job.id,
+        "object": "job",
+        "type": job.type,
+        "status": job.status,
+        "model": job.model,
+        "created_at": int(job.created_at),
+        "started_at": _whole(job.started_at),
+        "finished_at": _whole(job.finished_at),
+        "queue_position": queue_position,
+        "eta": None,
+        "n": job.request.n,
+        "request": _request(job.request, with_prompt=with_prompt),
+        "images": [_image(image, links.get(image.index)) for image in job.images],
+        "attempts": [_attempt(attempt) for attempt in job.attempts],
+        "usage": usage_document(job.usage),
+        "cost": cost_document(job.cost),
+        "warnings": [warning_document(warning) for warning in job.warnings],
+        "error": failure_document(job.error),
+        "metadata": dict(job.metadata),
+        "webhook_url": job.webhook_url,
+    }
+
+
+def failure_document(failure: Failure | None) -> dict[str, str] | None:
+    """Return the JSON of a failure, or None."""
+    return None if failure is None else {"code": failure.code, "message": failure.message}
+
+
+def usage_document(usage: Usage | None) -> dict[str, int] | None:
+    """Return the JSON of a count, without what was not counted, or None."""
+    if usage is None:
+        return None
+    counts = {f.name: getattr(usage, f.name) for f in fields(Usage)}
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def cost_document(cost: Cost) -> dict[str, Any]:
+    """Return the JSON of a sum of money; the amount of an unknown one is null."""
+    return {"amount": cost.amount, "currency": "USD", "source": cost.source}
+
+
+def warning_document(warning: Adaptation) -> dict[str, Any]:
+    """Return the JSON of a parameter that was not applied as asked."""
+    shown: dict[str, Any] = {
+        "param": warning.param,
+        "action": warning.action,
+        "requested": warning.requested,
+    }
+    return shown if warning.action == "dropped" else {**shown, "used": warning.used}
+
+
+def _request(request: Request, *, with_prompt: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        f.name: value
+        for f in fields(Request)
+        if f.name not in {"images", "mask", "options", "n"}
+        and (value := getattr(request, f.name)) is not None
+        and (with_prompt or f.name not in _HIDDEN)
+    }
+    if request.images:
+        shown["images"] = [_input(image) for image in request.images]
+    if request.mask is not None:
+        shown["mask"] = _input(request.mask)
+    if request.options:
+        shown["options"] = dict(request.options)
+    return shown
+
+
+def _input(given: Input) -> dict[str, Any]:
+    """Show what an input measured; neither its key nor its URL, which may carry a signature."""
+    facts = {
+        "content_type": given.content_type,
+        "width": given.width,
+        "height": given.height,
+        "bytes": given.bytes,
+        "sha256": given.sha256,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _image(image: Image, link: Link | None) -> dict[str, Any]:
+    if image.status is not ImageStatus.SUCCEEDED:
+        shown: dict[str, Any] = {"index": image.index, "status": image.status}
+        return shown if image.error is None else {**shown, "error": failure_document(image.error)}
+    return {
+        "index": image.index,
+        "status": image.status,
+        "url": None if link is None else link.url,
+        "url_expires_at": None if link is None else int(link.expires_at),
+        "content_type": image.content_type,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "sha256": image.sha256,
+        "revised_prompt": image.revised_prompt,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "deployment": attempt.deployment,
+        "provider": attempt.provider,
+        "upstream_id": attempt.upstream_id,
+        "status": attempt.status,
+        "started_at": int(attempt.started_at),
+        "finished_at": _whole(attempt.finished_at),
+        "cost": attempt.cost.amount,
+        "cost_source": attempt.cost.source,
+        "usage": usage_document(attempt.usage),
+        "error": failure_document(attempt.error),
+    }
+
+
+def _whole(moment: float | None) -> int | None:
+    return None if moment is None else int(moment)

@@ -1,14 +1,12 @@
 """Objects in a bucket of anything that speaks S3: AWS, MinIO, Ceph, R2.
 
-boto3 knows the dialects, the credentials and the signatures, but it blocks, and its timeouts watch
-the gaps between bytes, so that a store that drips one byte a second holds it for ever. So it runs in
-threads, every operation has one end for all its tries, and what goes over the wire is read in blocks
-between which the thread looks whether somebody still waits. Nobody else may import this module at
-start-up: boto3 costs 30 MB.
+boto3 blocks, and its timeouts watch the gaps between bytes, so that a store that drips one byte a
+second holds it for ever. So it runs in threads, every operation has one end for all its tries, and
+what goes over the wire is taken in blocks between which the thread looks whether somebody still
+waits. Nobody imports this module before it is asked for: boto3 costs 30 MB.
 """
 
 import asyncio
-import base64
 import hashlib
 import io
 import re
@@ -19,14 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self, TypeVar, cast
 
-import boto3
-from botocore import exceptions
-from botocore.config import Config
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
-from urllib3.exceptions import HTTPError
 
 from storage.errors import TooLarge
 from storage.objects import (
@@ -42,11 +36,11 @@ from storage.objects import (
     checked_type,
     disposition,
 )
+from storage.s3_client import FAILURES, code_of, is_absent, judged, open_client, refusal
 from storage.settings import ObjectsSettings
 
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import PutObjectOutputTypeDef
 
 
@@ -56,34 +50,6 @@ BLOCK: Final = 64 * 1024  # bytes that go over the wire between two looks at the
 BATCH: Final = 1000  # keys in one delete and in one page; S3 takes no more
 # A link is a bearer token, so no shared cache may keep what it opened.
 CACHE_CONTROL: Final = "private, max-age=300"
-
-ABSENT: Final = frozenset({"NoSuchKey", "NotFound", "404"})
-TRANSIENT: Final = frozenset(
-    {
-        "BadDigest",
-        "IncompleteBody",
-        "InternalError",
-        "OperationAborted",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequests",
-        "XAmzContentSHA256Mismatch",
-    }
-)
-UNREACHED: Final = (
-    exceptions.ConnectionError,
-    exceptions.CredentialRetrievalError,
-    exceptions.HTTPClientError,
-    exceptions.IncompleteReadError,
-    exceptions.MetadataRetrievalError,
-    exceptions.UnseekableStreamError,
-    ResponseParserError,
-    HTTPError,
-    OSError,
-)
 
 
 class S3Objects:
@@ -98,10 +64,9 @@ class S3Objects:
         self._prefix = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
         self._timeout = settings.operation_timeout
         self._verify = settings.verify_uploads
-        self._client = _client(settings, settings.endpoint_url)
-        self._signer = self._client
+        self._client = self._signer = open_client(settings, settings.endpoint_url)
         if settings.public_endpoint_url is not None:
-            self._signer = _client(settings, settings.public_endpoint_url)
+            self._signer = open_client(settings, settings.public_endpoint_url)
         self._slots = asyncio.Semaphore(settings.max_connections)
         # A thread can be left behind in a read that nobody awaits; the others must not wait for it.
         self._threads = ThreadPoolExecutor(settings.max_connections * 2, "objects")
@@ -176,9 +141,9 @@ class S3Objects:
                 return await loop.run_in_executor(self._threads, work, span)
         except TimeoutError:
             raise ObjectsUnavailable("The object store did not answer in time.") from None
-        except (exceptions.ClientError, exceptions.BotoCoreError, *UNREACHED) as error:
+        except FAILURES as error:
             # Their texts name the bucket, the host and sometimes the access key.
-            raise _refusal(error) from None
+            raise refusal(error) from None
         finally:
             span.cut()
 
@@ -187,7 +152,7 @@ class S3Objects:
             answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=name,
-                Body=upload,
+                Body=cast("BinaryIO", upload),
                 ContentLength=len(upload),
                 ContentType=content_type,
                 CacheControl=CACHE_CONTROL,
@@ -222,10 +187,10 @@ class S3Objects:
             asked["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)
-        except exceptions.ClientError as error:
-            if _code(error) == "InvalidRange":
+        except ClientError as error:
+            if code_of(error) == "InvalidRange":
                 return io.BytesIO()
-            if _code(error) in ABSENT:
+            if is_absent(error):
                 return None
             raise
         if asked and "ContentRange" not in answer:
@@ -245,8 +210,8 @@ class S3Objects:
     def _stat(self, name: str, _: "_Span") -> Stat | None:
         try:
             answer = self._client.head_object(Bucket=self._bucket, Key=name)
-        except exceptions.ClientError as error:
-            if _code(error) in ABSENT:
+        except ClientError as error:
+            if is_absent(error):
                 return None
             raise
         return Stat(answer["ContentLength"], answer["ContentType"])
@@ -257,9 +222,8 @@ class S3Objects:
             Delete={"Objects": [{"Key": name} for name in names], "Quiet": True},
         )
         for error in answer.get("Errors", []):
-            code = error.get("Code", "")
-            if code not in ABSENT:
-                raise _judged(code, status=200)
+            if error.get("Code") != "NoSuchKey":
+                raise judged(error.get("Code", ""), status=200)
 
     def _page(self, name: str, token: str, _: "_Span") -> "_Page":
         asked: dict[str, Any] = {"ContinuationToken": token} if token else {}
@@ -327,44 +291,6 @@ class _Upload:
         return self._file.tell()
 
 
-def _client(settings: ObjectsSettings, endpoint_url: str | None) -> "S3Client":
-    tls = endpoint_url is None or endpoint_url.lower().startswith("https://")
-    s3: dict[str, Any] = {"addressing_style": settings.addressing_style}
-    if tls and settings.unsigned_payload:
-        s3["payload_signing_enabled"] = False
-    config = Config(
-        signature_version="s3v4",
-        s3=s3,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-        max_pool_connections=settings.max_connections,
-        request_checksum_calculation=settings.checksum,
-        response_checksum_validation=settings.checksum,
-        tcp_keepalive=True,
-    )
-    try:
-        session = boto3.session.Session(region_name=settings.region)
-        region = session.region_name or "us-east-1"
-        client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
-    except (exceptions.BotoCoreError, ValueError) as error:
-        raise ObjectsRefused(f"The object store cannot be set up: {error}") from error
-    client.meta.events.register_last("before-call.s3.PutObject", _without_expect)
-    client.meta.events.register_first("before-sign.s3.DeleteObjects", _with_md5)
-    return client
-
-
-def _without_expect(params: dict[str, Any], **_: object) -> None:
-    """Send the body at once: an image is smaller than the round trip that asks for leave."""
-    params["headers"].pop("Expect", None)
-
-
-def _with_md5(request: Any, **_: object) -> None:
-    """Add the checksum that every server knows: older ones refuse a batch that has only a newer."""
-    digest = hashlib.md5(request.data, usedforsecurity=False).digest()
-    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
-
-
 def _differs(answer: "PutObjectOutputTypeDef", data: bytes | Path) -> bool:
     etag = answer.get("ETag", "").strip('"').lower()
     if answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer:
@@ -376,24 +302,3 @@ def _differs(answer: "PutObjectOutputTypeDef", data: bytes | Path) -> bool:
     with data.open("rb") as file:
         md5 = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
     return etag != md5.hexdigest()
-
-
-def _code(error: exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _refusal(error: Exception) -> ObjectsUnavailable | ObjectsRefused:
-    if isinstance(error, exceptions.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return _judged(_code(error), status)
-    if isinstance(error, UNREACHED):
-        return ObjectsUnavailable(f"The object store is out of reach ({type(error).__name__}).")
-    return ObjectsRefused(f"The object store cannot be used ({type(error).__name__}).")
-
-
-def _judged(code: str, status: int) -> ObjectsUnavailable | ObjectsRefused:
-    said = re.sub(r"[^A-Za-z0-9]", "", code)[:60] or str(status)
-    passing = status in (408, 429) or (status >= 500 and status != 501)
-    if passing or code in TRANSIENT:
-        return ObjectsUnavailable(f"The object store cannot answer now ({said}).")
-    return ObjectsRefused(f"The object store refused ({said}).")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 class Drawing:
     """One sketch. The same wish always gives the same bytes, on the same release of Pillow.
 
-    `width` and `height` are pixels; for an edit, None means as large as the first image. `quality` is
-    "low", "medium" or "high"; a `detail` below 1 draws that much coarser, at the same size.
+    `width` and `height` are pixels; for an edit, None means as large as the first image. `quality`
+    is "low", "medium" or "high"; a `detail` below 1 draws that much coarser, at the same size.
     """
 
     prompt: str = field(repr=False)

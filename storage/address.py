@@ -25,7 +25,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 WEB_PORTS: Final = frozenset({80, 443})
 MAX_URL: Final = 4096
 MAX_HOST: Final = 253
-MAX_LABEL: Final = 63
+LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+# yarl drops tabs and line ends and tolerates spaces; what is judged must be what was written.
+UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029]")
 
 DENIED_V4: Final = tuple(
     map(
@@ -134,15 +136,15 @@ class Allowance:
 
     @classmethod
     def parse(cls, text: str) -> "Allowance":
-        """Read CIDRs or addresses parted by commas or spaces; raises ValueError naming a bad one."""
+        """Read CIDRs or addresses, split by commas or spaces; raises ValueError for a bad one."""
         words = text.replace(",", " ").split()
         return cls(tuple(ipaddress.ip_network(word, strict=False) for word in words))
 
     def covers(self, address: Address) -> bool:
         """Return whether the operator opened *address*.
 
-        Opening a translator's prefix does not open what is behind it: the IPv4 address inside must be
-        public or opened itself.
+        Opening a translator's prefix does not open what is behind it: the IPv4 address inside must
+        be public or opened itself.
         """
         plain = unmapped(address)
         return self._lists(plain) and all(
@@ -170,65 +172,49 @@ def check_url(
 ) -> URL:
     """Return the one reading of *text* that everything after this uses, without its fragment.
 
-    Raises `Invalid` with *param* unless it is an http(s) URL without credentials, to a host that is a
-    name or a permitted address. Plain http needs *allow_http*, or an allowance that covers the host.
-    What depends on the address behind a name (its network, a port other than *ports*, plain http to an
-    allowed network) passes here and must be judged at the socket.
+    Raises `Invalid` with *param* unless it is an http(s) URL without credentials, to a host that is
+    a name or a permitted address. Plain http needs *allow_http*, or an allowance that covers the
+    host. What depends on the address behind a name (its network; if anything is allowed, also its
+    port and plain http) passes here and must be judged at the socket.
     """
     url = _parsed(text, param)
-    host, port = url.raw_host, url.port
-    if not host or not port:
-        raise Invalid("The URL must name a host and a port that can be called.", param=param)
-    address = _address_of(host, param)
-    if address is None:
-        opened = bool(allowance.networks)
-        good_port = opened or port in ports
-    else:
-        opened = allowance.covers(address)
-        good_port = opened or port in ports
-        if not opened and not is_public(address):
-            raise Invalid("The URL must point to a public address.", param=param)
-    if not good_port:
+    address = _address_of(url, param)
+    opened = bool(allowance.networks) if address is None else allowance.covers(address)
+    if address is not None and not opened and not is_public(address):
+        raise Invalid("The URL must point to a public address.", param=param)
+    if not url.port or not (opened or url.port in ports):
         raise Invalid("The URL must use a standard port.", param=param)
-    if url.scheme != "https" and not allow_http and not opened:
+    if url.scheme != "https" and not (opened or allow_http):
         raise Invalid("The URL must use https.", param=param)
     return url.with_fragment(None)
 
 
 def _parsed(text: str, param: str) -> URL:
-    if not text or len(text) > MAX_URL:
+    if not 0 < len(text) <= MAX_URL:
         raise Invalid(f"The URL must have 1 to {MAX_URL} characters.", param=param)
-    # yarl drops tabs and line ends and tolerates spaces; what was judged must be what was written.
-    if re.search(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029]", text):
+    if UNSAFE.search(text):
         raise Invalid("The URL holds a character that must be escaped.", param=param)
     try:
         url = URL(text)
     except ValueError:
         raise Invalid("The URL cannot be read.", param=param) from None
-    if url.scheme not in {"http", "https"} or not url.absolute:
-        raise Invalid("The URL must start with https:// or http://.", param=param)
-    if url.raw_user is not None or url.raw_password is not None or "@" in url.raw_authority:
+    if url.scheme not in {"http", "https"} or not url.raw_host:
+        raise Invalid("The URL must start with https:// or http:// and a host.", param=param)
+    if "@" in url.raw_authority:
         raise Invalid("The URL must not hold a user name or a password.", param=param)
     return url
 
 
-def _address_of(host: str, param: str) -> Address | None:
-    """Return the address that *host* spells, or None for a name; raises Invalid for neither."""
-    if ":" in host or host.rstrip(".").rpartition(".")[2][:1].isdigit():
-        address = parse_address(host.rstrip("."))
+def _address_of(url: URL, param: str) -> Address | None:
+    """Return the address that the host of *url* spells, or None for the name of a host."""
+    host = (url.raw_host or "").removesuffix(".")
+    labels = host.split(".")
+    # The system's resolver would read 127.1, 0x7f000001 and 0177.0.0.1 as addresses.
+    if "[" in url.raw_authority or labels[-1][:1].isdigit():
+        address = parse_address(host)
         if address is None:
             raise Invalid("The URL spells its address in an unusual way.", param=param)
         return address
-    name = host.removesuffix(".")
-    labels = name.split(".")
-    if len(name) > MAX_HOST or not all(map(_is_label, labels)):
-        raise Invalid("The URL does not name a valid host.", param=param)
-    if labels[-1] == "localhost":
-        return IPv4Address("127.0.0.1")
-    return None
-
-
-def _is_label(label: str) -> bool:
-    return len(label) <= MAX_LABEL and bool(
-        re.fullmatch(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?", label)
-    )
+    if len(host) > MAX_HOST or not all(map(LABEL.fullmatch, labels)):
+        raise Invalid("The URL must name a valid host.", param=param)
+    return IPv4Address("127.0.0.1") if labels[-1] == "localhost" else None

@@ -1,8 +1,8 @@
 """Who may be at the other end of a foreign socket.
 
 A URL can be judged as a string, but only the address that is dialled counts: a name may resolve to
-our own network, and to another address the next time. So a name is judged by every address that it
-resolves to, and each socket once more when it is made, which also covers addresses written in a URL.
+our own network, and to another address the next time. So a name is judged by each address that it
+resolves to, and each socket again when it is made, which also covers addresses written in a URL.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ Permits: TypeAlias = Callable[[Address, int], bool]
 
 DNS_SECONDS: Final = 3.0
 DNS_THREADS: Final = 16
+NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class Denied(OSError):
@@ -43,8 +44,8 @@ def _judge(permits: Permits, host: str, port: int) -> None:
 class Lookup(AbstractResolver):
     """Names to addresses, in bounded time and in threads of its own.
 
-    The system's resolver blocks a thread, and a slow name must only keep those waiting that have the
-    same level of trust. With *permits*, each address that a name resolves to must be permitted.
+    The system's resolver blocks a thread, and a slow name must only delay those of its own level
+    of trust. With *permits*, each address that a name resolves to must be permitted.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Lookup(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of *host*; raises OSError (`Denied` for an address not permitted)."""
+        """Return the addresses of *host*; raises OSError, and `Denied` for one not permitted."""
         try:
             async with asyncio.timeout(DNS_SECONDS):
                 results = await self._resolve(host, port, family)
@@ -86,13 +87,13 @@ class Lookup(AbstractResolver):
         ]
 
 
-NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-
-
 def _addresses(
     host: str, port: int, family: socket.AddressFamily
 ) -> list[tuple[socket.AddressFamily, str]]:
-    found = socket.getaddrinfo(
-        host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-    )
+    try:
+        found = socket.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except UnicodeError:
+        raise OSError("the name cannot be written in DNS") from None
     return [(kind, str(sockaddr[0])) for kind, _, _, _, sockaddr in found]

@@ -21,13 +21,19 @@ class Overflow(ValueError):
     """The body inflates past its limit, or further than an honest one would."""
 
 
-class Inflater:
-    """One body on its way from compressed to plain.
+class Garbled(ValueError):
+    """The body is not compressed in the way that it claims to be, or in none that we read."""
 
-    *encoding* is one of `ENCODINGS`; at most *limit* bytes come out.
+
+class Inflater:
+    """One body on its way from compressed to plain: at most *limit* bytes come out.
+
+    Raises `Garbled` for an *encoding* other than gzip and deflate.
     """
 
     def __init__(self, encoding: str, *, limit: int) -> None:
+        if encoding not in ENCODINGS:
+            raise Garbled(encoding)
         self._gzip = encoding != "deflate"
         self._limit = limit
         self._taken = 0
@@ -37,7 +43,7 @@ class Inflater:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what *data* adds, in pieces of at most `PIECE` bytes.
 
-        Raises `Overflow`, or `zlib.error` for bytes that are not what they were said to be.
+        Raises `Overflow` and `Garbled`.
         """
         if self._taken == 0 and not self._gzip and data[0] & 0x0F != 8:
             self._stream = zlib.decompressobj(-15)  # some servers take deflate at its word
@@ -46,7 +52,7 @@ class Inflater:
             data = self._next_member(data)
         pending = bool(data)
         while pending:
-            piece = self._stream.decompress(data, PIECE)
+            piece = self._decompressed(data)
             self._count(len(piece))
             if self._stream.eof:
                 data = self._next_member(self._stream.unused_data)
@@ -58,12 +64,18 @@ class Inflater:
                 yield piece
 
     def finish(self) -> None:
-        """Raise `zlib.error` unless the compressed body was whole."""
+        """Raise `Garbled` unless the compressed body was whole, or empty."""
         if self._taken and not self._stream.eof:
-            raise zlib.error("the compressed body breaks off")
+            raise Garbled
+
+    def _decompressed(self, data: bytes) -> bytes:
+        try:
+            return self._stream.decompress(data, PIECE)
+        except zlib.error:
+            raise Garbled from None
 
     def _next_member(self, data: bytes) -> bytes:
-        """Return what of *data* is worth reading after an end: a further gzip member, or nothing."""
+        """Return what of *data* is worth reading after an end: a further member, or nothing."""
         if not self._gzip or not data.startswith(MAGIC):
             return b""
         self._stream = zlib.decompressobj(31)

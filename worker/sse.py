@@ -7,7 +7,7 @@ base64, so a line is searched once, not again with each chunk, and its length is
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
-from worker.web import TooBig
+from worker.exchange import TooBig
 
 
 MAX_EVENT: Final = 64 * 1024 * 1024
@@ -15,28 +15,31 @@ MAX_EVENT: Final = 64 * 1024 * 1024
 
 async def lines(chunks: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[bytes]:
     """Yield each line of *chunks* without its LF or CRLF; raises `TooBig` over *limit* bytes."""
-    buffer = bytearray()
+    pending: list[bytes] = []
+    size = 0
     async for chunk in chunks:
-        searched = len(buffer)
-        buffer += chunk
-        start = 0
-        while (end := buffer.find(b"\n", max(start, searched))) >= 0:
-            yield bytes(buffer[start:end]).removesuffix(b"\r")
-            start = end + 1
-        del buffer[:start]
-        if len(buffer) > limit:
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            if size + len(part) > limit:
+                raise TooBig(limit)
+            yield b"".join((*pending, part)).removesuffix(b"\r")
+            pending.clear()
+            size = 0
+        pending.append(rest)
+        size += len(rest)
+        if size > limit:
             raise TooBig(limit)
-    if buffer:
-        yield bytes(buffer).removesuffix(b"\r")
+    if size:
+        yield b"".join(pending).removesuffix(b"\r")
 
 
 async def sse(
     chunks: AsyncIterable[bytes], *, limit: int = MAX_EVENT
 ) -> AsyncIterator[tuple[str, bytes]]:
-    """Yield (event, data) for each event of *chunks*; event is "message" when the stream names none.
+    """Yield (event, data) for each event of *chunks*; an event without a name is a "message".
 
-    Comments, ids and retry hints are skipped, and so is an event without data. The last event counts
-    even if the blank line after it is missing. Raises `TooBig` for an event of over *limit* bytes.
+    Comments, ids and retry hints are skipped, and so is an event without data. The last event
+    counts even without the blank line after it. Raises `TooBig` for one of over *limit* bytes.
     """
     event, size = "message", 0
     data: list[bytes] = []

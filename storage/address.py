@@ -27,7 +27,7 @@ MAX_URL: Final = 4096
 MAX_HOST: Final = 253
 LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # yarl drops tabs and line ends and tolerates spaces; what is judged must be what was written.
-UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029]")
+UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]")
 
 DENIED_V4: Final = tuple(
     map(
@@ -210,7 +210,7 @@ def _address_of(url: URL, param: str) -> Address | None:
     host = (url.raw_host or "").removesuffix(".")
     labels = host.split(".")
     # The system's resolver would read 127.1, 0x7f000001 and 0177.0.0.1 as addresses.
-    if "[" in url.raw_authority or labels[-1][:1].isdigit():
+    if ":" in host or labels[-1][:1].isdigit():
         address = parse_address(host)
         if address is None:
             raise Invalid("The URL spells its address in an unusual way.", param=param)

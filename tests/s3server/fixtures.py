@@ -1,0 +1,36 @@
+"""The S3 server as fixtures: one server for the session, one bucket for a test."""
+
+import secrets
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.s3server.server import S3Server, running
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server on loopback; fails, with the reason, where it cannot run."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket of this test, and its credentials where boto3 looks for them."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    bucket = f"test-{secrets.token_hex(8)}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.url,
+        region_name=s3_server.region,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return bucket

@@ -1,4 +1,4 @@
-"""Results that are given by URL: kept for a while, then gone."""
+"""Results that are given by URL: kept for a while on a host of their own, then gone."""
 
 import itertools
 import time
@@ -24,10 +24,12 @@ class _File:
 class Files:
     """What `GET /_files/{name}` gives; the newest `MAX_FILES` are kept.
 
-    Like the real ones it refuses a request that carries a provider's key.
+    They are given on the upstream's port, for answers with a path, and on `port`, as on a CDN. Like
+    a real one it refuses a request that carries a provider's key.
     """
 
     def __init__(self) -> None:
+        self.port = 0
         self._numbers = itertools.count(1)
         self._files: OrderedDict[str, _File] = OrderedDict()
 

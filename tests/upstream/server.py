@@ -72,13 +72,15 @@ def make_app(world: World | None = None) -> web.Application:
 
 @asynccontextmanager
 async def running(port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
-    """Run the fake on `port` (0: any free) while the context lasts."""
+    """Run the fake on `port` (0: any free) while the context lasts, and its files on another."""
     world = World()
     runner = web.AppRunner(make_app(world), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield Upstream(port=runner.addresses[0][1], world=world)
+        await web.TCPSite(runner, host, 0).start()
+        (_, bound), (_, world.files.port) = runner.addresses
+        yield Upstream(port=bound, world=world)
     finally:
         await runner.cleanup()
 

@@ -132,7 +132,7 @@ class Dialect:
         *,
         lifetime: float = 86_400.0,
     ) -> str:
-        """Draw, and return an absolute URL where the picture is to be had."""
+        """Draw, and return a URL on another port where the picture is to be had."""
         if "dead-url" in tokens:
             return "http://127.0.0.1:9/picture.png"
         if "private-url" in tokens:
@@ -150,7 +150,7 @@ class Dialect:
             lifetime=0.0 if expired else lifetime,
             page=tokens.text("expired-url") == "html",
         )
-        return f"{request.scheme}://{request.host}{path}"
+        return f"{request.scheme}://{request.url.host}:{self.world.files.port}{path}"
 
     def _tokens(self, call: Call) -> Tokens:
         tokens = parse(call.prompt or "", self.name)

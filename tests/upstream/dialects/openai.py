@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
 from tests.upstream.calls import Call
 from tests.upstream.delivery import Events
@@ -127,11 +128,7 @@ class OpenAI(Dialect):
         if not asked.by_url and "url" not in tokens and "relative-url" not in tokens:
             return {"b64_json": await self.base64(tokens, sitting)}
         url = await self.url(request, tokens, sitting, lifetime=3600.0)
-        return {
-            "url": url.removeprefix(f"{request.scheme}://{request.host}")
-            if "relative-url" in tokens
-            else url
-        }
+        return {"url": URL(url).raw_path_qs if "relative-url" in tokens else url}
 
     async def _stream(
         self, request: web.Request, call: Call, asked: Asked, made: list[int]

@@ -126,9 +126,9 @@ class Asked:
         }
 
     def cost(self, made: int) -> float:
-        """Return the USD of `made` pictures; nothing for local models."""
+        """Return the USD of `made` pictures and what was read for them; local models are free."""
         model = MODELS.get(self.model)
-        if model is None or made == 0:
+        if model is None:
             return 0.0
         usage = self.usage(made)
         details = usage["input_tokens_details"]

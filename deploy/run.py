@@ -1,0 +1,243 @@
+"""Darkroom on one machine: a Redis, the service and the workers, under one supervisor.
+
+`deploy/up` becomes this once there is an environment to run in. Every setting that the user made
+stays as it is; what is missing is filled in for a machine where nobody has an account anywhere.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import embedded, probe
+from deploy.folder import Folder, Held
+from deploy.supervisor import REFUSED, Program, Supervisor, die_with_parent, say
+
+
+ROOT = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.0/8,::1/128"
+ORDER = ("service", "worker", "redis")  # who is stopped first
+PATIENCE = {"service": 30.0, "worker": 60.0, "redis": 15.0}  # seconds between asking and killing
+READY = 60.0  # seconds from the first process to an answer of /readyz
+
+GREETING = """\
+Darkroom is ready at {url}
+  key   {key}
+  data  {data}
+Make a picture:
+  curl -sS {url}/v1/jobs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+-H 'Prefer: wait=30' -d '{{"model": "sketch", "prompt": "a lighthouse at dusk"}}'
+Ctrl-C stops everything in order; jobs that wait are kept."""
+
+
+class Unable(Exception):
+    """It cannot run here; `code` is what the process exits with."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the environment asks of the supervisor itself; the rest is for its children."""
+
+    data: Path
+    host: str
+    port: int
+    workers: int
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Wishes":
+        """Raise `Unable` when a value is not what it should be."""
+        data = environment.get("DARKROOM_DATA") or ROOT / ".darkroom"
+        return cls(
+            data=Path(data).absolute(),
+            host=environment.get("DARKROOM_HOST") or "127.0.0.1",
+            port=_number(environment, "DARKROOM_PORT", 8400, range(65536)),
+            workers=_number(environment, "DARKROOM_WORKERS", 1, range(65)),
+        )
+
+
+class Installation:
+    """Everything of one data folder, from its Redis to its greeting."""
+
+    def __init__(self, folder: Folder, wishes: Wishes, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._wishes = wishes
+        self._port = wishes.port or probe.free_port(wishes.host)
+        self._url = f"http://{probe.within_url(probe.reachable(wishes.host))}:{self._port}"
+        self._environment = self._filled_in(environment)
+        self._ready = False
+        self.supervisor = Supervisor(changed=self._tell_ready)
+
+    async def start(self) -> None:
+        """Start everything and tell the user; raises `Unable`, or `embedded.Unusable`."""
+        if not probe.is_free(self._wishes.host, self._port):
+            raise Unable(f"Port {self._port} is taken; set DARKROOM_PORT (0 takes any free one)")
+        await self._start_redis()
+        if self._folder.key is None:
+            self._folder.key = await self._make_key()
+        for name in ("service", *["worker"] * self._wishes.workers):
+            self._keep(name, (sys.executable, "-m", name))
+        await self._answers()
+        if await probe.status(self._url, "/v1/models", key=self._folder.key) == 401:
+            say("the key in the data folder belongs to another Redis; making a new one")
+            self._folder.key = await self._make_key()
+        self._ready = True
+        self._tell_ready()
+        data, key = self._folder.path, self._folder.key
+        print(GREETING.format(url=self._url, key=key, data=data), flush=True)
+
+    async def stop(self) -> None:
+        """Stop everything in order, each within its patience."""
+        self._ready = False
+        self._folder.forget_ready()
+        await self.supervisor.stop(*ORDER)
+
+    def _filled_in(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of the children: what the user set, and what is missing."""
+        missing = {
+            "DARKROOM_ALLOW_NETWORKS": LOOPBACK,
+            "DARKROOM_CATALOG": str(ROOT / "deploy" / "darkroom.toml"),
+            "DARKROOM_OBJECTS__KIND": "local",
+            "DARKROOM_OBJECTS__PATH": str(self._folder.path / "objects"),
+            "DARKROOM_PUBLIC_URL": self._url,
+            "DARKROOM_SECRET": self._folder.secret(),
+        }
+        if "DARKROOM_ALLOW_NETWORKS" not in environment:
+            say(
+                f"this machine may be fetched from and called ({LOOPBACK}), as on a desk;"
+                " DARKROOM_ALLOW_NETWORKS= forbids it"
+            )
+        ours = {
+            "DARKROOM_DATA": str(self._folder.path),
+            "DARKROOM_HOST": self._wishes.host,
+            "DARKROOM_PORT": str(self._port),
+        }
+        return {**missing, **environment, **ours}
+
+    async def _start_redis(self) -> None:
+        if self._environment.get("DARKROOM_REDIS__URL"):
+            return
+        port = probe.free_port("127.0.0.1")
+        redis = embedded.embed(self._folder.path / "redis", port=port)
+        self._environment["DARKROOM_REDIS__URL"] = redis.url
+        self._keep("redis", redis.command)
+        await redis.answers()
+
+    async def _make_key(self) -> str:
+        command = (sys.executable, "-m", "service", "keys", "create", "--tenant", "default")
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            preexec_fn=die_with_parent(),
+        )
+        try:
+            async with asyncio.timeout(READY):
+                said, _ = await process.communicate()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+        if process.returncode == REFUSED:
+            raise Unable("the service refuses to start; the reason stands above", REFUSED)
+        if process.returncode != 0 or not said.strip():
+            raise Unable("no key could be made; the reason stands above")
+        return said.decode().strip()
+
+    async def _answers(self) -> None:
+        async def ready() -> bool:
+            return await probe.status(self._url, "/readyz") == 200
+
+        try:
+            await probe.until(ready, within=READY)
+        except TimeoutError:
+            raise Unable(f"The service was not ready within {READY:.0f} s") from None
+
+    def _keep(self, name: str, command: tuple[str, ...]) -> None:
+        self.supervisor.keep(
+            Program(
+                name=name,
+                command=command,
+                environment=self._environment,
+                patience=PATIENCE[name],
+            )
+        )
+
+    def _tell_ready(self) -> None:
+        if not self._ready:
+            return
+        self._folder.tell_ready(
+            {
+                "url": self._url,
+                "key": self._folder.key,
+                "service_pids": self.supervisor.pids("service"),
+                "worker_pids": self.supervisor.pids("worker"),
+                "redis_url": self._environment["DARKROOM_REDIS__URL"],
+            }
+        )
+
+
+async def run(installation: Installation) -> int:
+    """Run until a signal, a refusal or a failed start; return the exit code.
+
+    Raises what prevented the start, once everything has stopped again.
+    """
+    supervisor = installation.supervisor
+    _listen(supervisor)
+
+    def ended(launch: asyncio.Task[None]) -> None:
+        if not launch.cancelled() and launch.exception() is not None:
+            supervisor.finish(1)
+
+    launch = asyncio.create_task(installation.start())
+    launch.add_done_callback(ended)
+    try:
+        code = await supervisor.end
+        launch.cancel()
+        with suppress(asyncio.CancelledError):
+            await launch
+        return code
+    finally:
+        await installation.stop()
+
+
+def _listen(supervisor: Supervisor) -> None:
+    """Stop on a signal; a second Ctrl-C does not wait for anybody."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        if supervisor.end.done():
+            say("stopping at once")
+            supervisor.kill()
+        supervisor.finish(0)
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.finish, 0)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, allowed: range) -> int:
+    said = environment.get(name) or str(default)
+    if not said.isascii() or not said.isdigit() or int(said) not in allowed:
+        raise Unable(f"{name} is {said!r}; it must be a number from 0 to {allowed[-1]}")
+    return int(said)
+
+
+async def _main() -> int:
+    try:
+        wishes = Wishes.read(os.environ)
+        installation = Installation(Folder(wishes.data), wishes, os.environ)
+        return await run(installation)
+    except (Unable, Held, embedded.Unusable, OSError) as error:  # TimeoutError is an OSError
+        say(str(error))
+        return getattr(error, "code", 1)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main()))

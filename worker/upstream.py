@@ -15,18 +15,21 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 from yarl import URL
 
+from storage.attempt import Usage
 from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, complaint, explained, presentable
-from worker.provider import Order, Picture, ProviderError
+from worker.provider import Order, Picture, ProviderError, Reply
 from worker.web import LIMIT, Answer, Refused, Stream, TimedOut, TooBig, Web, WebError
 
 
 Judge: TypeAlias = Callable[[Complaint], FailureCode]
 """Says what a dialect's complaint means."""
 
+NO_IMAGE: Final = Failure(code=FailureCode.NO_IMAGE, message="The upstream made no image.")
 MIB: Final = 1024 * 1024
+MAX_ID: Final = 200
 MAX_COMPLAINT: Final = MIB
 FETCH_SECONDS: Final = 60.0
 FETCH_TRIES: Final = 3
@@ -36,6 +39,7 @@ UNKNOWN_STATUSES: Final = frozenset({504, 524})
 _HINTED: Final = frozenset(
     {FailureCode.RATE_LIMITED, FailureCode.OVERLOADED, FailureCode.UPSTREAM_ERROR}
 )
+_SPOILED: Final = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.OUTCOME_UNKNOWN})
 _LARGE_PIXELS: Final = 4_194_304
 _TIER_PIXELS: Final = {"4K": 16_777_216}
 
@@ -132,7 +136,7 @@ class Upstream:
             code=code,
             retry_after=said.retry_after if code in _HINTED else None,
             outcome_unknown=status in UNKNOWN_STATUSES,
-            upstream_id=headers.get("x-request-id"),
+            upstream_id=request_id(headers),
         )
 
     def shown(self, text: str, *, prompt: str = "") -> str:
@@ -235,13 +239,37 @@ def decoded(text: str, *, revised_prompt: str | None = None) -> Picture | Failur
     return Picture(data=data, revised_prompt=revised_prompt)
 
 
-def filled(
-    outcomes: Iterable[Picture | Failure], order: Order, missing: Failure | None = None
-) -> tuple[Picture | Failure, ...]:
-    """Return exactly one outcome for each picture of `order`; `missing` says why others are not."""
-    if missing is None:
-        missing = Failure(code=FailureCode.NO_IMAGE, message="The upstream made no image.")
-    return tuple(islice(chain(outcomes, repeat(missing)), order.n))
+def replied(
+    order: Order,
+    outcomes: Iterable[Picture | Failure],
+    *,
+    missing: Failure = NO_IMAGE,
+    usage: Usage | None = None,
+    cost: float | None = None,
+    upstream_id: str | None = None,
+    text: str | None = None,
+) -> Reply:
+    """Return the reply with exactly one outcome for each picture of `order`.
+
+    `missing` says why those that are not among `outcomes` were not made. Raises `ProviderError`
+    when there is no picture at all; one that came but cannot be used has been paid for.
+    """
+    filled = tuple(islice(chain(outcomes, repeat(missing)), order.n))
+    if not any(isinstance(outcome, Picture) for outcome in filled):
+        first = next(outcome for outcome in filled if isinstance(outcome, Failure))
+        raise ProviderError(
+            first.message,
+            code=first.code,
+            outcome_unknown=first.code in _SPOILED,
+            upstream_id=upstream_id,
+            cost=cost,
+        )
+    return Reply(outcomes=filled, usage=usage, cost=cost, upstream_id=upstream_id, text=text)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the upstream's own name for the call, for whoever has to ask it about one."""
+    return headers.get("x-request-id", "")[:MAX_ID] or None
 
 
 async def _beginning(stream: Stream) -> bytes:

@@ -13,7 +13,7 @@ import pybase64
 
 
 MAX_PICTURE: Final = 64 * 1024 * 1024
-NUMBER: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from aiohttp import web
 
 MAX_FILES = 512
 _EXPIRED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
+_KEYS = {"authorization", "x-key", "x-goog-api-key", "api-key"}
 _PAGE = b"<!doctype html><title>Gone</title><p>This link has expired."
 
 
@@ -24,8 +25,8 @@ class _File:
 class Files:
     """What `GET /_files/{name}` gives; the newest `MAX_FILES` are kept.
 
-    They are given on the upstream's port, for answers with a path, and on `port`, as on a CDN. Like
-    a real one it refuses a request that carries a provider's key.
+    They are given on the upstream's port, for answers with a path, and on `port`, which is a CDN:
+    like a real one it refuses a request that carries a provider's key.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class Files:
         file = self._files.get(request.match_info["name"])
         if file is None or "X-Signature" not in request.query:
             return web.Response(status=404, body=_EXPIRED, content_type="application/xml")
-        if {"Authorization", "x-key", "x-goog-api-key", "api-key"} & set(request.headers):
+        if request.url.port == self.port and _KEYS & {name.lower() for name in request.headers}:
             return web.Response(status=400, body=_EXPIRED, content_type="application/xml")
         if time.monotonic() < file.expires_at:
             return web.Response(body=file.data, content_type=file.content_type)

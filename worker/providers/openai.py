@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 import aiohttp
+import orjson
 
 from storage.attempt import Usage
 from storage.catalog import Deployment
@@ -37,7 +38,7 @@ from worker.provider import (
     Tools,
 )
 from worker.sse import sse
-from worker.upstream import Upstream, decoded, filled, room
+from worker.upstream import NO_IMAGE, Upstream, decoded, replied, request_id, room
 from worker.web import Answer
 
 
@@ -73,7 +74,6 @@ class OpenAI:
     """Generates by JSON, edits by multipart, streams when previews are wanted."""
 
     def __init__(self, deployment: Deployment, api_key: str | None, tools: Tools) -> None:
-        self._deployment = deployment
         self._options = deployment.options
         self._upstream = Upstream(
             tools.web,
@@ -100,7 +100,7 @@ class OpenAI:
                 if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
                     answer = Answer(stream.status, stream.headers, await stream.read())
                     return await self._read(answer, order)
-                seen.upstream_id = stream.headers.get("x-request-id")
+                seen.upstream_id = request_id(stream.headers)
                 async for _, data in sse(stream, limit=room(order)):
                     if data == b"[DONE]":
                         break
@@ -160,7 +160,7 @@ class OpenAI:
     def _form(self, fields: Mapping[str, Any], order: Order) -> aiohttp.FormData:
         form = aiohttp.FormData(default_to_multipart=True)
         for name, value in fields.items():
-            form.add_field(name, str(value).lower() if isinstance(value, bool) else str(value))
+            form.add_field(name, value if isinstance(value, str) else orjson.dumps(value).decode())
         many = "image[]" if len(order.images) > 1 else "image"
         for number, source in enumerate(order.images, 1):
             _attach(form, self._options.get("image_field", many), source, f"image_{number}")
@@ -174,11 +174,8 @@ class OpenAI:
         body = self._upstream.read(answer, prompt=order.prompt)
         items = wire.items_at(body, "data")[: order.n]
         outcomes = await asyncio.gather(*map(self._picture, items))
-        return Reply(
-            outcomes=filled(outcomes, order),
-            usage=_usage(body),
-            upstream_id=answer.headers.get("x-request-id"),
-        )
+        upstream_id = request_id(answer.headers)
+        return replied(order, outcomes, usage=_usage(body), upstream_id=upstream_id)
 
     async def _picture(self, item: Mapping[str, Any]) -> Picture | Failure:
         revised = wire.at(item, "revised_prompt", kind=str) or None
@@ -186,7 +183,7 @@ class OpenAI:
             return decoded(text, revised_prompt=revised)
         if url := wire.at(item, "url", kind=str):
             return await self._upstream.picture(url, revised_prompt=revised)
-        return Failure(code=FailureCode.NO_IMAGE, message="The upstream made no image.")
+        return NO_IMAGE
 
 
 class _Seen:
@@ -200,24 +197,24 @@ class _Seen:
         self._progress = progress
 
     async def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event in; raises `Unreadable` for a preview that is none."""
+        """Take one event in; a preview that is damaged is left out."""
         kind = wire.at(event, "type", kind=str) or ""
-        text = wire.at(event, "b64_json", kind=str) or ""
-        if kind.endswith(".partial_image"):
+        outcome = decoded(wire.at(event, "b64_json", kind=str) or "")
+        if kind.endswith(".partial_image") and isinstance(outcome, Picture):
             sequence = wire.at(event, "partial_image_index", kind=int) or 0
-            partial = Partial(index=len(self.outcomes), sequence=sequence, data=wire.decode(text))
-            await self._progress.previewed(partial)
+            preview = Partial(index=len(self.outcomes), sequence=sequence, data=outcome.data)
+            await self._progress.previewed(preview)
         elif kind.endswith(".completed"):
-            self.outcomes.append(decoded(text))
+            self.outcomes.append(outcome)
             if (usage := _usage(event)) is not None:
                 self._usage = usage if self._usage is None else self._usage + usage
 
     def reply(self, lost: Failure) -> Reply:
-        """Return the reply; raises `ProviderError` when the stream ended without any image."""
-        if not self.outcomes:
-            raise ProviderError(lost.message, code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True)
-        return Reply(
-            outcomes=filled(self.outcomes, self._order, lost),
+        """Return what came; `lost` says why the rest did not."""
+        return replied(
+            self._order,
+            self.outcomes,
+            missing=lost,
             usage=self._usage,
             upstream_id=self.upstream_id,
         )

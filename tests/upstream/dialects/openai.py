@@ -5,7 +5,8 @@ More tokens of this dialect:
     [[url]] [[relative-url]]          results by URL, or by a path of this server (local models)
     [[error:string]] [[error:detail]] faults as `{"error": "text"}` or `{"detail": "text"}`
     [[no-retry]]                      faults say `x-should-retry: false`
-    [[early-end]] [[error-event]]     a stream ends before its pictures, or with an error
+    [[no-stream]]                     a server that does not stream, whatever is asked
+    [[early-end:1]] [[error-event:1]] a stream ends, or fails, after that many pictures
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ class OpenAI(Dialect):
         blank = "empty" in tokens or "text-only" in tokens
         made = [i for i in range(asked.n) if tokens.makes(i) and not blank]
         self.charge(call, len(made), asked.cost(len(made)))
-        if asked.stream:
+        if asked.stream and "no-stream" not in tokens:
             return await self._stream(request, call, asked, made)
         if "bytes" in tokens:
             return await self.answer(request, call, await self._heavy(tokens, asked))
@@ -135,12 +136,13 @@ class OpenAI(Dialect):
     ) -> web.StreamResponse:
         kind = "image_edit" if asked.edit else "image_generation"
         async with Events(request, call.tokens) as events:
-            for index in made:
+            for place, index in enumerate(made):
                 await self._send_partials(events, call.tokens, asked, index, kind)
-                if "error-event" in call.tokens:
+                if "early-end" in call.tokens and place >= call.tokens.number("early-end", 0):
+                    break
+                if "error-event" in call.tokens and place >= call.tokens.number("error-event", 0):
                     error = {"type": "server_error", "code": None, "message": "The server broke."}
                     await events.send({"type": "error", "error": error}, event="error")
-                if "error-event" in call.tokens or "early-end" in call.tokens:
                     break
                 completed = {
                     "type": f"{kind}.completed",

@@ -1,7 +1,7 @@
-"""An attempt: one try to get images of a job from one deployment, and the ledger of what it cost."""
+"""An attempt: one try to get images from one deployment, and the ledger of what it cost."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from storage.failure import Failure, FailureCode
@@ -50,6 +50,9 @@ class Cost:
         return cls(round(sum(known), 10), least_sure)
 
 
+UNKNOWN = Cost()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What an upstream counted: tokens, by kind where it says so, and images."""
@@ -78,11 +81,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One call, or one set of calls for the same n images, to one deployment.
+    """One call, or one set of calls for different images, to one deployment.
 
-    It is recorded before the call is made, so that a crash cannot hide money that was spent. `fence` is
-    the token of the worker run that owns it. `sent` tells whether the call may have reached the
-    upstream: it is true from the moment the attempt is recorded. Times are Unix seconds.
+    It is recorded before the call is made, so that a crash cannot hide money that was spent.
+    `fence` is the token of the worker run that owns it. `upstream_ids` are the upstream's own names
+    for what it was given to do, by the index of the first image of each call; `costs` holds one sum
+    for each call that has ended. Times are Unix seconds.
     """
 
     number: int
@@ -92,31 +96,32 @@ class Attempt:
     started_at: float
     status: AttemptStatus = AttemptStatus.RUNNING
     finished_at: float | None = None
-    upstream_id: str | None = None
-    cost: Cost = Cost()
+    upstream_ids: Mapping[int, str] = field(default_factory=dict)
+    costs: tuple[Cost, ...] = ()
     usage: Usage | None = None
     error: Failure | None = None
 
-    def ended(
-        self,
-        status: AttemptStatus,
-        now: float,
-        *,
-        cost: Cost,
-        usage: Usage | None = None,
-        error: Failure | None = None,
-    ) -> "Attempt":
-        """Return this attempt closed with what it cost."""
-        return replace(
-            self, status=status, finished_at=now, cost=cost, usage=usage or self.usage, error=error
-        )
+    @property
+    def cost(self) -> Cost:
+        """Return the sum over the calls; while it runs, and when nobody knows, it is unknown."""
+        return Cost.total(self.costs)
+
+    @property
+    def upstream_id(self) -> str | None:
+        """Return the upstream's id of the first call, if it gave one."""
+        return next(iter(self.upstream_ids.values()), None)
+
+    def charged(self, cost: Cost, usage: Usage | None) -> "Attempt":
+        """Return this attempt with one more call on the bill."""
+        counted = usage if self.usage is None or usage is None else self.usage + usage
+        return replace(self, costs=(*self.costs, cost), usage=counted or self.usage)
+
+    def ended(self, status: AttemptStatus, now: float, error: Failure | None = None) -> "Attempt":
+        """Return this attempt closed."""
+        return replace(self, status=status, finished_at=now, error=error)
 
     def abandoned(self, now: float) -> "Attempt":
-        """Return this attempt as its dead owner left it: nobody knows whether it was paid for."""
+        """Return this attempt as its owner left it: nobody knows whether it was paid for."""
         message = "The worker ended during the call; the upstream may have charged for it."
-        return self.ended(
-            AttemptStatus.OUTCOME_UNKNOWN,
-            now,
-            cost=Cost(),
-            error=Failure(code=FailureCode.OUTCOME_UNKNOWN, message=message),
-        )
+        failure = Failure(code=FailureCode.OUTCOME_UNKNOWN, message=message)
+        return self.charged(Cost(), None).ended(AttemptStatus.OUTCOME_UNKNOWN, now, failure)

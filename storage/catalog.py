@@ -1,8 +1,8 @@
-"""The catalog: which models we sell, by which deployments, at what price. Parsed once, then only read.
+"""The catalog: which models we sell, by which deployments and at what price.
 
-It is plain data in TOML, so that no list of upstream models lives in code. A model is a public name and
-the deployments that serve it; a deployment is one way to do so. Nothing here knows an API key: a
-deployment names the variable that holds it, and only a worker looks there.
+It is plain data in TOML, so that no list of upstream models lives in code. A model is a public name
+and the deployments that serve it; a deployment is one way to do so. Nothing here knows an API key:
+a deployment names the variable that holds it, and only a worker looks there.
 """
 
 import tomllib
@@ -51,7 +51,8 @@ class Price:
         text_rate = self.input_text_tokens or 0.0
         amount = (
             text_in * text_rate
-            + image_in * (self.input_image_tokens if self.input_image_tokens is not None else text_rate)
+            + image_in
+            * (self.input_image_tokens if self.input_image_tokens is not None else text_rate)
             + cached * (self.cached_tokens if self.cached_tokens is not None else text_rate)
             + text_out * (self.output_text_tokens or 0.0)
             + (usage.output_tokens - text_out) * self.output_image_tokens
@@ -125,7 +126,7 @@ class Catalog:
 
 
 def parse(text: str) -> Catalog:
-    """Return the catalog that the TOML `text` describes; raises `Invalid` in words an operator can use."""
+    """Return the catalog that a TOML text describes; raises `Invalid` in an operator's words."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

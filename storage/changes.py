@@ -1,8 +1,8 @@
 """Changes: how those who wait for a job learn that it moved, without asking again and again.
 
-A change is told once and to whoever listens at that moment; it is a wake-up and no record. So a waiter
-listens first, reads the record second and only then waits, and it still looks now and then, in case the
-line broke while something was told.
+A change is told once and to whoever listens at that moment; it is a wake-up and no record. So a
+waiter listens first, reads the record second and only then waits, and it still looks now and then,
+in case the line broke while something was told.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Changes:
 
     @asynccontextmanager
     async def of(self, job_id: str) -> AsyncIterator["Feed"]:
-        """Listen to one job from the moment this is entered; raises `Unavailable` when that fails."""
+        """Listen to one job from here on; raises `Unavailable` when that fails."""
         channel = redis_keys.changes(job_id)
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_MOST_HELD)
         self._listeners.setdefault(channel, set()).add(news)
@@ -62,7 +62,9 @@ class Changes:
                 await self._open().subscribe(channel)
             except (RedisError, OSError) as error:
                 self._confirmed.pop(channel, None)
-                raise (unavailable(error) or Unavailable("The job store does not answer.")) from error
+                raise (
+                    unavailable(error) or Unavailable("The job store does not answer.")
+                ) from error
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read())
         try:
@@ -118,7 +120,7 @@ class Feed:
     def __init__(self, news: "asyncio.Queue[dict[str, Any]]") -> None:
         self._news = news
 
-    async def next(self, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109 — a wait, not a deadline
+    async def next(self, timeout: float) -> dict[str, Any] | None:
         """Return what is told next, or None when nothing was within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):

@@ -1,7 +1,7 @@
 """A delivery: one webhook message owed to one receiver, with its tries and when the next is due.
 
-The same message id is sent on every try, so a receiver can tell a repetition from news. The body is made
-at each try, since it carries links that live for minutes.
+The same message id is sent on every try, so a receiver can tell a repetition from news. The body is
+made at each try, since it carries links that live for minutes.
 """
 
 from collections.abc import Callable
@@ -39,8 +39,8 @@ class DeliveryStatus(StrEnum):
 class Try:
     """One try: when, how the receiver answered, and how long it took in seconds.
 
-    `status` is the HTTP status, or None when no answer came; `error` says why in plain words. `reply`
-    is the first bytes of the answer, for its owner only.
+    `status` is the HTTP status, or None when no answer came; `error` says why in plain words.
+    `reply` is the first bytes of the answer, for its owner only.
     """
 
     at: float
@@ -80,14 +80,14 @@ class Delivery:
     def tried(self, outcome: Try, *, jitter: float, scale: float = 1.0) -> "Delivery":
         """Return the delivery after one more try, with the time of the next or its end.
 
-        `jitter` in -1..1 moves the next try by up to a fifth; `scale` stretches the whole schedule. A
-        receiver's Retry-After can only make the wait longer, up to an hour.
+        `jitter` in -1..1 moves the next try by up to a fifth; `scale` stretches the whole schedule.
+        A receiver's Retry-After can only make the wait longer, up to an hour.
         """
         tries = (*self.tries, outcome)
         after = replace(self, tries=tries, next_at=None)
         if outcome.is_success:
             return replace(after, status=DeliveryStatus.DELIVERED)
-        if outcome.status == 410:  # noqa: PLR2004 — HTTP's own word for "stop sending"
+        if outcome.status == 410:
             return replace(after, status=DeliveryStatus.GONE)
         if len(tries) >= len(SCHEDULE):
             return replace(after, status=DeliveryStatus.FAILED)

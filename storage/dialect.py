@@ -1,8 +1,8 @@
 """Dialects: what each provider can by default, so that a catalog only says what differs.
 
-The code that speaks a dialect lives with the worker; what is written here is what both processes must
-know to judge a request: capabilities, the usual address, and whether a key is needed. No upstream model
-is named here, those live in the catalog.
+The code that speaks a dialect lives with the worker; what is written here is what both processes
+must know to judge a request: capabilities, the usual address, and whether a key is needed. No
+upstream model is named here, those live in the catalog.
 """
 
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One wire dialect: where its upstream usually lives and what it can unless the catalog differs."""
+    """One wire dialect: where its upstream usually lives, and what it can by default."""
 
     name: str
     base_url: str | None
@@ -210,7 +210,19 @@ DIALECTS = {
             name="replicate",
             base_url="https://api.replicate.com/v1",
             capabilities=Capabilities(
-                ratios=("1:1", "16:9", "21:9", "3:2", "2:3", "4:5", "5:4", "3:4", "4:3", "9:16", "9:21"),
+                ratios=(
+                    "1:1",
+                    "16:9",
+                    "21:9",
+                    "3:2",
+                    "2:3",
+                    "4:5",
+                    "5:4",
+                    "3:4",
+                    "4:3",
+                    "9:16",
+                    "9:21",
+                ),
                 formats=("webp", "jpeg", "png"),
                 seed=True,
             ),

@@ -1,8 +1,8 @@
 """The document of a job: the JSON in which the API, the lists and the webhooks show it.
 
-It stands here because both processes say it: the service when a job is read, the worker when a webhook
-is sent. Links are signed at that moment and never kept. Times are whole Unix seconds, money is USD,
-sizes are pixels and bytes.
+It stands here because both processes say it: the service when a job is read, the worker when a
+webhook is sent. Links are signed at that moment and never kept. Times are whole Unix seconds, money
+is USD, sizes are pixels and bytes.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def job_document(
     with_prompt: bool = True,
     queue_position: int | None = None,
 ) -> dict[str, Any]:
-    """Return the JSON of a job. Without its prompt where it goes to a receiver that did not ask for it."""
+    """Return the JSON of a job, without its prompt where it goes to a receiver of webhooks."""
     return {
         "id": job.id,
         "object": "job",

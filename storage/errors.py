@@ -47,7 +47,7 @@ class TooMany(Error):
 
 
 class Unavailable(Error):
-    """Something that we stand on does not answer; trying again in `retry_after` seconds may help."""
+    """Something we stand on does not answer; try again in `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
         super().__init__(message, code=code)

@@ -1,7 +1,7 @@
 """Failures: why a job, an attempt or an image ended badly, kept as data inside the job.
 
-The codes are the normal forms of what upstreams, the object storage and our own processes say. Whether
-trying again can help is a property of the code and is decided nowhere else.
+The codes are the normal forms of what upstreams, the object storage and our own processes say.
+Whether trying again can help is a property of the code and is decided nowhere else.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
 """Fitting: how a request maps on what a deployment can, and what is lost on the way.
 
-One pure function decides it for both processes: the service asks before a job is accepted (`strict`,
-quotes, a model that cannot edit), the worker asks again for the deployment it has picked. Every
-parameter ends applied, adapted or dropped, and the last two are named. What the deployment cannot do
-at all (an edit, a mask, so many references) makes it unfit; another deployment may be found.
+One pure function decides it for both processes: the service asks before a job is accepted
+(`strict`, quotes, a model that cannot edit), the worker asks again for the deployment it has
+picked. Every parameter ends applied, adapted or dropped, and the last two are named. What the
+deployment cannot do at all (an edit, a mask, so many references) makes it unfit; another deployment
+may be found.
 """
 
 import math
@@ -37,7 +38,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why a deployment cannot serve a request at all; `param` names the field that asks too much."""
+    """Why a deployment cannot serve a request; `param` names the field that asks too much."""
 
     param: str
     reason: str
@@ -68,7 +69,7 @@ def _unfit(request: Request, can: Capabilities) -> Unfit | None:
     return None
 
 
-# -- size ------------------------------------------------------------------------------------------------
+# -- size ------------------------------------------------------------------------------------------
 
 
 def _sized(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptation, ...]]:
@@ -109,9 +110,7 @@ def _in_pixels(request: Request, can: Capabilities) -> tuple[Request, tuple[Adap
     else:
         chosen = _clamped(width, height, can)
     size = f"{chosen[0]}x{chosen[1]}"
-    adaptations = (
-        () if request.size in {None, size} else (_adapted("size", request.size, size),)
-    )
+    adaptations = () if request.size in {None, size} else (_adapted("size", request.size, size),)
     return replace(request, size=size, aspect_ratio=None, resolution=None), adaptations
 
 
@@ -185,7 +184,7 @@ def _parse(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-# -- everything else -------------------------------------------------------------------------------------
+# -- everything else -------------------------------------------------------------------------------
 
 
 def _kept(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptation, ...]]:
@@ -216,7 +215,7 @@ def _kept(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptatio
         changes["user"] = None
     if not can.stream:
         changes["partial_images"] = None
-    return replace(request, **changes), tuple(adaptations)  # type: ignore[arg-type]  # by field name
+    return replace(request, **changes), tuple(adaptations)  # type: ignore[arg-type]  # by name
 
 
 def _quality(asked: str | None, can: Capabilities) -> str | None:
@@ -228,11 +227,11 @@ def _quality(asked: str | None, can: Capabilities) -> str | None:
     return min(can.qualities, key=lambda name: (abs(_QUALITY_RANKS.get(name, 2) - rank), name))
 
 
-def _changed(
-    param: str, requested: str | float | None, used: str | float | None
-) -> Adaptation:
-    return _adapted(param, requested, used) if used is not None else Adaptation(
-        param=param, action="dropped", requested=requested
+def _changed(param: str, requested: str | float | None, used: str | float | None) -> Adaptation:
+    return (
+        _adapted(param, requested, used)
+        if used is not None
+        else Adaptation(param=param, action="dropped", requested=requested)
     )
 
 

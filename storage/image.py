@@ -18,9 +18,9 @@ class ImageStatus(StrEnum):
 class Image:
     """One of the n images of a job.
 
-    `key` names the object; `width` and `height` are pixels, `bytes` the object's size and `sha256` its
-    digest in hex, all measured on what was delivered and never taken from a request. `attempt` is the
-    number of the attempt that made it.
+    `key` names the object; `width` and `height` are pixels, `bytes` the object's size and `sha256`
+    its digest in hex, all measured on what was delivered and never taken from a request. `attempt`
+    is the number of the attempt that made it.
     """
 
     index: int

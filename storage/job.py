@@ -1,9 +1,9 @@
 """A job: one request for n images, and every rule of what may become of it.
 
-The rules are pure methods that take `now` and return a new job or refuse; nothing here knows a clock,
-Redis or HTTP. Whoever keeps jobs only compares and swaps. A running job carries a fence, the token of
-the worker run that owns it: a result that comes in under another fence is refused, so a worker that was
-believed dead cannot overwrite what its successor made.
+The rules are pure methods that take `now` and return a new job or refuse; nothing here knows a
+clock, Redis or HTTP. Whoever keeps jobs only compares and swaps. A running job carries a fence, the
+token of the worker run that owns it: a result that comes in under another fence is refused, so a
+worker that was believed dead cannot overwrite what its successor made.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -57,8 +57,8 @@ class Job:
     """One request for n images and what became of it. Times are Unix seconds.
 
     `version` counts the writes of the record. `crashes` counts the workers that died holding it.
-    `start_by` and `deadline` are the last moments to start and to end; `fence` names the worker run that
-    owns a running job and is None while nobody does.
+    `start_by` and `deadline` are the last moments to start and to end; `fence` names the worker run
+    that owns a running job and is None while nobody does.
     """
 
     id: JobId
@@ -122,20 +122,20 @@ class Job:
         """Return how many attempts may have been paid for without an answer."""
         return sum(a.status is AttemptStatus.OUTCOME_UNKNOWN for a in self.attempts)
 
-    # -- the way through -----------------------------------------------------------------------------
+    # -- the way through ---------------------------------------------------------------------------
 
     def claimed(self, fence: str, now: float) -> "Job":
         """Return the job as owned by the worker run `fence`.
 
-        A job that a dead worker left running is taken over: the crash is counted, and its open attempt
-        is closed as `outcome_unknown`, unless the upstream's id is known and the attempt can go on.
+        A job that a dead worker left running is taken over: the crash is counted, and its open
+        attempt is closed as `outcome_unknown`, unless the upstream's id is known and the attempt
+        can go on.
         """
         self._refuse_if_ended()
         crashed = self.fence is not None and self.fence != fence
-        attempts = self.attempts
-        if crashed and (left := self.open_attempt) is not None:
-            taken = left.abandoned(now) if left.upstream_id is None else replace(left, fence=fence)
-            attempts = (*attempts[:-1], taken)
+        attempts = self._attempts_left(now)
+        if (left := self.open_attempt) is not None and left.upstream_ids:
+            attempts = (*attempts[:-1], replace(left, fence=fence))
         return replace(
             self,
             status=JobStatus.RUNNING,
@@ -157,44 +157,50 @@ class Job:
         )
         return replace(self, attempts=(*self.attempts, attempt))
 
-    def submitted(self, upstream_id: str, fence: str) -> "Job":
-        """Return the job with the upstream's id of the open attempt on record."""
+    def submitted(self, index: int, upstream_id: str, fence: str) -> "Job":
+        """Return the job with the upstream's id of the call for image `index` on record."""
         self._refuse_if_not_owned(fence)
-        return self._with_open_attempt(lambda attempt: replace(attempt, upstream_id=upstream_id))
+        return self._with_open_attempt(
+            lambda attempt: replace(
+                attempt, upstream_ids={**attempt.upstream_ids, index: upstream_id}
+            )
+        )
 
-    def with_images(self, made: Iterable[Image], fence: str) -> "Job":
-        """Return the job with some of its images in their final state, others still to come."""
+    def progressed(
+        self, fence: str, made: Iterable[Image], cost: Cost, usage: Usage | None = None
+    ) -> "Job":
+        """Return the job after one call: some images in their final state, and what they cost."""
         self._refuse_if_not_owned(fence)
         by_index = {image.index: image for image in made}
-        return replace(self, images=tuple(by_index.get(image.index, image) for image in self.images))
+        images = tuple(by_index.get(image.index, image) for image in self.images)
+        charged = self._with_open_attempt(lambda attempt: attempt.charged(cost, usage))
+        return replace(charged, images=images)
 
     def attempted(
         self,
         fence: str,
         now: float,
-        *,
         status: AttemptStatus,
-        cost: Cost,
-        usage: Usage | None = None,
+        *,
         error: Failure | None = None,
         warnings: Iterable[Adaptation] = (),
         text: str | None = None,
     ) -> "Job":
-        """Return the job with its open attempt closed and its price on record."""
+        """Return the job with its open attempt closed."""
         self._refuse_if_not_owned(fence)
-        closed = self._with_open_attempt(
-            lambda attempt: attempt.ended(status, now, cost=cost, usage=usage, error=error)
-        )
-        return replace(
-            closed, warnings=_merged(self.warnings, warnings), text=text if text else self.text
-        )
+        closed = self._with_open_attempt(lambda attempt: attempt.ended(status, now, error))
+        return replace(closed, warnings=_merged(self.warnings, warnings), text=text or self.text)
 
-    def released(self, fence: str) -> "Job":
-        """Return the job as owned by nobody, to be taken up again later by any worker."""
+    def handed_over(self, fence: str, now: float) -> "Job":
+        """Return the job as owned by nobody, to be taken up again later by any worker.
+
+        An open attempt stays open when the upstream's id is known, since the next worker goes on
+        with it; otherwise nobody knows what becomes of it.
+        """
         self._refuse_if_not_owned(fence)
-        return replace(self, fence=None)
+        return replace(self, fence=None, attempts=self._attempts_left(now))
 
-    # -- the endings ---------------------------------------------------------------------------------
+    # -- the endings -------------------------------------------------------------------------------
 
     def settled(self, fence: str, now: float, error: Failure | None = None) -> "Job":
         """Return the job ended by what its images say; those not made fail with `error`.
@@ -228,9 +234,9 @@ class Job:
         failure = Failure(code=FailureCode.CANCELLED, message="The job was cancelled.")
         attempts = self.attempts
         if (running := self.open_attempt) is not None:
-            closed = running.ended(AttemptStatus.CANCELLED, now, cost=Cost(), error=failure)
+            closed = running.charged(Cost(), None).ended(AttemptStatus.CANCELLED, now, failure)
             attempts = (*attempts[:-1], closed)
-        return replace(self, attempts=attempts)._unmade(JobStatus.CANCELLED, failure, now)
+        return replace(self._unmade(JobStatus.CANCELLED, failure, now), attempts=attempts)
 
     def expired(self, now: float) -> "Job":
         """Return the job ended because its time to start ran out; nothing was paid."""
@@ -241,14 +247,20 @@ class Job:
         )
 
     def accounted(self, number: int, cost: Cost, usage: Usage | None) -> "Job":
-        """Return the job with what attempt `number` turned out to cost, also after the job ended."""
+        """Return the job with what an attempt turned out to cost, ended or not."""
         attempts = tuple(
-            replace(a, cost=cost, usage=usage or a.usage) if a.number == number else a
+            replace(a, costs=(cost,), usage=usage or a.usage) if a.number == number else a
             for a in self.attempts
         )
         return replace(self, attempts=attempts)
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _attempts_left(self, now: float) -> tuple[Attempt, ...]:
+        left = self.open_attempt
+        if left is None or left.upstream_ids:
+            return self.attempts
+        return (*self.attempts[:-1], left.abandoned(now))
 
     def _unmade(self, status: JobStatus, failure: Failure, now: float) -> "Job":
         images = tuple(
@@ -267,9 +279,7 @@ class Job:
         images: tuple[Image, ...],
         error: Failure | None = None,
     ) -> "Job":
-        return replace(
-            self, status=status, finished_at=now, images=images, error=error, fence=None
-        )
+        return replace(self, status=status, finished_at=now, images=images, error=error, fence=None)
 
     def _with_open_attempt(self, change: Callable[[Attempt], Attempt]) -> "Job":
         if self.open_attempt is None:
@@ -289,7 +299,6 @@ class Job:
             raise Superseded(message, code="job_taken")
 
 
-def _merged(
-    known: tuple[Adaptation, ...], more: Iterable[Adaptation]
-) -> tuple[Adaptation, ...]:
-    return tuple(dict.fromkeys((*known, *more)))
+def _merged(known: tuple[Adaptation, ...], more: Iterable[Adaptation]) -> tuple[Adaptation, ...]:
+    """Keep one word per parameter, the latest: what was measured corrects what was planned."""
+    return tuple({warning.param: warning for warning in (*known, *more)}.values())

@@ -1,8 +1,8 @@
 """Jobs: where the records are kept, and the two steps that change them.
 
-`add` takes a job in and queues it, `swap` writes a job over the version that was read, with everything
-that follows from it. Each is one script, so a process can die at any line of ours and leave either all
-of it or none. No rule of what a job may become is written here: see `storage.job`.
+`add` takes a job in and queues it, `swap` writes a job over the version that was read, with
+everything that follows from it. Each is one script, so a process can die at any line of ours and
+leave either all of it or none. No rule of what a job may become is written here: see `storage.job`.
 """
 
 import base64
@@ -27,6 +27,8 @@ _DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 
 CHECK_EVERY = 60.0
 _DELIVERY_LIFE_MS = 34 * 86_400_000
+_LARGEST_PREVIEW = 2 * 1024 * 1024
+_PREVIEW_LIFE_MS = 60_000
 _SCAN = 100
 _MOST_SCANNED = 5_000
 _LANES = {-1: 16.0, 0: 1.0, 1: 1 / 16}
@@ -38,7 +40,7 @@ def new_job_id() -> JobId:
 
 
 def _random(length: int) -> str:
-    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(length))
+    return base64.b32encode(secrets.token_bytes(length)).decode()[:length].lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class Jobs:
     ) -> Added:
         """Take in a new job and queue it, or find the one that the same key made before.
 
-        `weight` is the tenant's share of the queue. Raises `Conflict` when the key was used for another
-        request.
+        `weight` is the tenant's share of the queue. Raises `Conflict` when the key was used for
+        another request.
         """
         keys = [
             redis_keys.job(job.id),
@@ -121,8 +123,8 @@ class Jobs:
     async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
 
-        When the job has ended, its queue entry goes and the deliveries `owing` are queued in the same
-        step. Saying the same swap twice is harmless.
+        When the job has ended, its queue entry goes and the deliveries `owing` are queued in the
+        same step. Saying the same swap twice is harmless.
         """
         written = replace(new, version=old.version + 1)
         keys = [
@@ -170,8 +172,8 @@ class Jobs:
     ) -> Page:
         """Return up to `limit` of a tenant's jobs that match, from the cursor `after` on.
 
-        Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and still
-        have a next one: only so many records are looked at for one page.
+        Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and
+        still have a next one: only so many records are looked at for one page.
         """
         found: list[Job] = []
         looked_at = 0
@@ -217,14 +219,27 @@ class Jobs:
         """Return how many tasks stand before a waiting job; None when it does not wait."""
         if job.status is not JobStatus.QUEUED:
             return None
-        place: int | None = await self._commands.execute(
-            "ZRANK", redis_keys.IMAGE_QUEUE, job.id
-        )
+        place: int | None = await self._commands.execute("ZRANK", redis_keys.IMAGE_QUEUE, job.id)
         return place
 
     async def tell_cancelled(self, job: Job) -> None:
         """Tell the worker that has the job, if one has, that it need not go on."""
         await self._commands.execute("PUBLISH", redis_keys.CANCELS, job.id)
+
+    async def tell_partial(self, job: Job, index: int, sequence: int, preview: bytes) -> None:
+        """Tell those who stream the job of a preview; one above 2 MiB is not passed on."""
+        if len(preview) > _LARGEST_PREVIEW:
+            return
+        key = redis_keys.partial(job.id, index, sequence)
+        partial = {"index": index, "sequence": sequence, "key": key}
+        told = orjson.dumps({"status": job.status, "version": job.version, "partial": partial})
+        await self._commands.execute("SET", key, preview, "PX", _PREVIEW_LIFE_MS)
+        await self._commands.execute("PUBLISH", redis_keys.changes(job.id), told)
+
+    async def partial(self, key: str) -> bytes | None:
+        """Return the bytes of a preview that was told of, or None when its minute is over."""
+        data: bytes | None = await self._commands.execute("GET", key)
+        return data
 
     async def _newest_first(
         self,
@@ -258,8 +273,7 @@ class Jobs:
     async def _many(self, places: Sequence[tuple[int, str]]) -> list[Job | None]:
         # Asked for one after the other on purpose: they leave together, see Commands.
         waiting = [
-            self._commands.issue("HGET", redis_keys.job(job_id), "document")
-            for _, job_id in places
+            self._commands.issue("HGET", redis_keys.job(job_id), "document") for _, job_id in places
         ]
         documents = [await answer for answer in waiting]
         return [None if text is None else _JOB.validate_json(text) for text in documents]
@@ -291,7 +305,9 @@ def _cursor(place: tuple[int, str]) -> str:
 def _read_cursor(text: str) -> tuple[int, str]:
     try:
         padded = text + "=" * (-len(text) % 4)
-        score, _, job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        score, _, job_id = (
+            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        )
         return int(score), job_id
     except (binascii.Error, ValueError) as error:
         message = "This cursor was not given by a list of jobs."

@@ -1,8 +1,8 @@
 """The queues: what waits, who has it and until when. arq's layout, with leases and a fair order.
 
-Only ids travel here; what is to be done with them is in their records. A waiting task's score is its
-place in the fair order, a leased or deferred one's is a moment, so the head of the queue never holds
-anything that cannot be run now.
+Only ids travel here; what is to be done with them is in their records. A waiting task's score is
+its place in the fair order, a leased or deferred one's is a moment, so the head of the queue never
+holds anything that cannot be run now.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def task_of(data: bytes | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Tasks leased in one step: (id, kind), and the seconds until the next one is due, if one is."""
+    """Tasks leased in one step, as (id, kind), and the seconds until another is due."""
 
     tasks: tuple[tuple[str, str | None], ...]
     next_due: float | None
@@ -98,10 +98,14 @@ class Queue:
 
     async def wait(self, longest: float) -> bool:
         """Wait for a wake-up, at most `longest` seconds; say whether one came."""
-        token: Any = await self._commands.redis.blpop(  # type: ignore[misc]  # redis-py types it as sync too
-            [redis_keys.wake(self.name)], timeout=longest
-        )
+        keys = [redis_keys.wake(self.name)]
+        popped: Any = self._commands.redis.blpop(keys, timeout=longest)  # type: ignore[arg-type]  # Redis takes fractions
+        token = await popped
         return token is not None
+
+    async def nudge(self) -> None:
+        """Wake one worker, for a wake-up that may have been lost."""
+        await self._commands.execute("LPUSH", redis_keys.wake(self.name), 1)
 
     async def _release(self, task_id: str, delay_ms: int) -> bool:
         keys = [

@@ -1,9 +1,9 @@
 """The way to Redis: bounded waits on every command, and few writes for many callers.
 
-A connection that is asked for one command at a time spends most of its cost on the asking. Commands that
-are issued while others are under way are therefore sent together, in one write, and answered in order;
-callers see single commands. What Redis or the network cannot do becomes `Unavailable`, here and for
-everybody, so that no caller knows redis-py's exceptions.
+A connection that is asked for one command at a time spends most of its cost on the asking. Commands
+that are issued while others are under way are therefore sent together, in one write, and answered
+in order; callers see single commands. What Redis or the network cannot do becomes `Unavailable`,
+here and for everybody, so that no caller knows redis-py's exceptions.
 """
 
 import asyncio
@@ -16,10 +16,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ConnectionError as RedisConnectionError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
@@ -28,7 +32,7 @@ from storage.settings import RedisSettings
 
 
 Argument: TypeAlias = str | bytes | int | float
-AnyRedis: TypeAlias = "Redis[Any]"
+AnyRedis: TypeAlias = Redis
 
 _MOST_TOGETHER = 128
 _MOST_FLIGHTS = 4
@@ -58,7 +62,9 @@ def unavailable(error: Exception) -> Unavailable | None:
 
     The text of redis-py's errors is not passed on: it can hold the arguments of a command.
     """
-    if isinstance(error, RedisConnectionError | RedisTimeoutError | BusyLoadingError | ReadOnlyError):
+    if isinstance(
+        error, RedisConnectionError | RedisTimeoutError | BusyLoadingError | ReadOnlyError
+    ):
         return Unavailable("The job store does not answer.", code="store_unavailable")
     if isinstance(error, ResponseError) and str(error).startswith(("OOM", "MISCONF", "MASTERDOWN")):
         return Unavailable("The job store takes no writes.", code="store_full", retry_after=5.0)
@@ -84,12 +90,12 @@ class Commands:
         """Return the client beneath, for what is no single command: blocking and subscribing."""
         return self._redis
 
-    async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 — whatever Redis answers
+    async def execute(self, *command: Argument) -> Any:
         """Carry out one command and return Redis's answer."""
         return await self.issue(*command)
 
     def issue(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send one command off, together with others issued now; await the future for its answer."""
+        """Send a command, together with others issued now; await the future for its answer."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         if len(self._flights) < _MOST_FLIGHTS and len(self._waiting) == 1:
@@ -98,8 +104,8 @@ class Commands:
             flight.add_done_callback(self._flights.discard)
         return future
 
-    async def eval(self, script: str, keys: list[str], args: list[Argument]) -> Any:  # noqa: ANN401 — as execute
-        """Run a Lua script. The text is sent each time: that costs no more and survives a failover."""
+    async def eval(self, script: str, keys: list[str], args: list[Argument]) -> Any:
+        """Run a Lua script, sent as text each time: it costs no more and survives a failover."""
         return await self.execute("EVAL", script, len(keys), *keys, *args)
 
     async def close(self) -> None:
@@ -127,14 +133,15 @@ class Commands:
 
     async def _send(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         if len(commands) == 1:
-            return [await self._redis.execute_command(*commands[0])]
+            only: Any = self._redis.execute_command(*commands[0])  # type: ignore[no-untyped-call]  # bare
+            return [await only]
         pipe = self._redis.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
         return list(await pipe.execute(raise_on_error=False))
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:  # noqa: ANN401 — whatever Redis answers
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():
         return
     if isinstance(answer, Exception):

@@ -34,6 +34,11 @@ def changes(job_id: str) -> str:
     return f"darkroom:changes:{job_id}"
 
 
+def partial(job_id: str, index: int, sequence: int) -> str:
+    """Return the key of one preview on the way to an image; it lives for a minute."""
+    return f"darkroom:partial:{job_id}:{index}:{sequence}"
+
+
 def jobs_of(tenant: str) -> str:
     """Return the key of a tenant's jobs, the oldest first."""
     return f"darkroom:{{{tenant}}}:jobs"

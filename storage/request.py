@@ -1,7 +1,7 @@
 """A request: what a client asked for, in our own words, whichever door it came through.
 
-Every field that the client did not set is None, so that "not asked" and "asked for the default" stay
-different things down to the upstream.
+Every field that the client did not set is None, so that "not asked" and "asked for the default"
+stay different things down to the upstream.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ class OnUnknown(StrEnum):
 class Input:
     """One image that the client gave, or the mask: an object of ours, or a URL not fetched yet.
 
-    Exactly one of `key` and `url` is set. What is known of the bytes was measured when they came in.
+    Exactly one of `key` and `url` is set. What is known of the bytes was measured when they came
+    in.
     """
 
     key: str | None = None
@@ -37,9 +38,9 @@ class Input:
 class Request:
     """What to make: prompt, count, size, looks, and for an edit the images to start from.
 
-    `size` is "auto" or "WIDTHxHEIGHT" in pixels; `aspect_ratio` is "W:H" and `resolution` a tier such
-    as "2K", for those who ask that way. The mask follows OpenAI: where its alpha is 0, the image may
-    change. `options` is passed to the provider as it is.
+    `size` is "auto" or "WIDTHxHEIGHT" in pixels; `aspect_ratio` is "W:H" and `resolution` a tier
+    such as "2K", for those who ask that way. The mask follows OpenAI: where its alpha is 0, the
+    image may change. `options` is passed to the provider as it is.
     """
 
     prompt: str = field(repr=False)

@@ -1,8 +1,8 @@
 """A tenant and its API keys: who owns jobs, and how a request proves it.
 
-A key reads `dk_<environment>_<id>_<secret>_<check>`: a prefix that secret scanners can find, a public
-id to look it up by, 256 random bits, and a checksum that refuses a mistyped or made-up key without any
-look-up. Only a digest of the secret is kept, so the key is shown once, when it is made.
+A key reads `dk_<environment>_<id>_<secret>_<check>`: a prefix that secret scanners can find, a
+public id to look it up by, 256 random bits, and a checksum that refuses a mistyped or made-up key
+without any look-up. Only a digest of the secret is kept, so the key is shown once, when it is made.
 """
 
 import hashlib

@@ -35,11 +35,11 @@ class Source:
 class Order:
     """What to ask one deployment for, already fitted to what the deployment can.
 
-    `n` is never above the deployment's own limit for one call. `width` and `height` are set together
-    when an exact size is asked; `aspect_ratio` ("16:9") and `resolution` ("1K") when the deployment
-    speaks tiers. A field that is None was not asked for and is not sent. The mask follows OpenAI:
-    alpha 0 marks what may change; a dialect that wants white on black converts it with
-    `tools.imaging`. `images` of an edit keep the order of the request.
+    `n` is never above the deployment's own limit for one call. `width` and `height` are set
+    together when an exact size is asked; `aspect_ratio` ("16:9") and `resolution` ("1K") when the
+    deployment speaks tiers. A field that is None was not asked for and is not sent. The mask
+    follows OpenAI: alpha 0 marks what may change; a dialect that wants white on black converts it
+    with `tools.imaging`. `images` of an edit keep the order of the request.
     """
 
     job_id: str
@@ -72,7 +72,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One image that came back: its bytes as the upstream sent them, decoded from base64 at most."""
+    """One image that came back, its bytes as the upstream sent them."""
 
     data: bytes = field(repr=False)
     revised_prompt: str | None = field(default=None, repr=False)
@@ -83,8 +83,8 @@ class Reply:
     """An answer with at least one outcome; each is a picture or the reason why there is none.
 
     `cost` is what the upstream says it charged, in USD; None when it does not say. `usage` is its
-    count of tokens or images. `adaptations` names what the dialect could not say as asked. `text` is
-    what the upstream said beside or instead of pictures.
+    count of tokens or images. `adaptations` names what the dialect could not say as asked. `text`
+    is what the upstream said beside or instead of pictures.
     """
 
     outcomes: tuple[Picture | Failure, ...]
@@ -99,9 +99,9 @@ class ProviderError(Exception):
     """The upstream gave no image at all. `message` is what the caller will read.
 
     `code` decides whether trying again can help (`FailureCode.retryable`); `retry_after` is the
-    upstream's own hint in seconds, if it gave one. `outcome_unknown` says that the request was, or may
-    have been, received whole and may be paid for although no answer came. `cost` is what the upstream
-    says it charged for the failure.
+    upstream's own hint in seconds, if it gave one. `outcome_unknown` says that the request was, or
+    may have been, received whole and may be paid for although no answer came. `cost` is what the
+    upstream says it charged for the failure.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ Previewed: TypeAlias = Callable[[Partial], Awaitable[None]]
 class Progress:
     """How a provider tells of what happens before it is done.
 
-    An asynchronous upstream awaits `submitted(upstream_id)` before its first poll, so that the id is
-    safe before any more time or money is spent. `previewed` is awaited for each partial image.
+    An asynchronous upstream awaits `submitted(upstream_id)` before its first poll, so that the id
+    is safe before any more time or money is spent. `previewed` is awaited for each partial image.
     """
 
     submitted: Submitted
@@ -169,16 +169,16 @@ class Provider(Protocol):
     async def generate(self, order: Order, progress: Progress) -> Reply:
         """Ask for the pictures of `order` (an edit when `order.edit`) and return what came.
 
-        Raises `ProviderError` when there is no outcome at all; anything else that escapes is a fault of
-        the provider itself and ends the attempt as `upstream_error`. Bounded by `deployment.timeout`,
-        which the caller enforces as well.
+        Raises `ProviderError` when there is no outcome at all; anything else that escapes is a
+        fault of the provider itself and ends the attempt as `upstream_error`. Bounded by
+        `deployment.timeout`, which the caller enforces as well.
         """
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A provider whose upstream keeps a task under an id, so that a new worker can go on with it."""
+    """A provider whose upstream keeps a task under an id, so a new worker can go on with it."""
 
     async def resume(self, order: Order, upstream_id: str, progress: Progress) -> Reply:
         """Wait for the task `upstream_id` and return its pictures; never submit again."""

@@ -1,0 +1,222 @@
+"""A call: one request to one deployment, for images of one attempt, and what came of it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from storage.attempt import UNKNOWN, AttemptStatus, Cost, Usage
+from storage.catalog import Deployment
+from storage.errors import Unavailable
+from storage.failure import Failure, FailureCode
+from storage.image import Image, ImageStatus
+from storage.job import Job, Superseded
+from storage.request import Adaptation, Request
+from worker.pricing import cost_of_error, cost_of_reply
+from worker.provider import (
+    Order,
+    Picture,
+    Progress,
+    Provider,
+    ProviderError,
+    Reply,
+    Resumable,
+    Source,
+)
+from worker.results import Kept
+from worker.router import Pick
+
+
+log = structlog.get_logger("worker.call")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """What one call, or all calls of an attempt together, came to.
+
+    `at_work` says that the upstream is known to have the task and may still end it.
+    """
+
+    outcomes: tuple[tuple[int, Picture | Failure], ...] = field(default=(), repr=False)
+    images: tuple[Image, ...] = ()
+    cost: Cost = UNKNOWN
+    usage: Usage | None = None
+    error: ProviderError | None = None
+    warnings: tuple[Adaptation, ...] = ()
+    text: str | None = field(default=None, repr=False)
+    at_work: bool = False
+
+    @property
+    def images_made(self) -> int:
+        """Return how many images are there."""
+        return sum(image.status is ImageStatus.SUCCEEDED for image in self.images)
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Return how an attempt of this call, or these calls, ended."""
+        if self.images_made:
+            return AttemptStatus.SUCCEEDED
+        if self.error is not None and self.error.outcome_unknown:
+            return AttemptStatus.OUTCOME_UNKNOWN
+        return AttemptStatus.FAILED
+
+    @property
+    def failure(self) -> Failure | None:
+        """Return why images are missing: the call's own error, else that of an image."""
+        if self.error is not None:
+            return self.error.as_failure()
+        return next((image.error for image in self.images if image.error is not None), None)
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether no other deployment and no later call would do better."""
+        return self.error is not None and not (
+            self.error.code.elsewhere or self.error.outcome_unknown
+        )
+
+    def with_images(self, kept: Sequence[Kept]) -> "Called":
+        """Return the call with its pictures kept and measured."""
+        return replace(
+            self,
+            outcomes=(),
+            images=tuple(one.image for one in kept),
+            warnings=(*self.warnings, *(w for one in kept for w in one.warnings)),
+        )
+
+    @classmethod
+    def together(cls, calls: Sequence["Called"]) -> "Called":
+        """Return what the calls of an attempt came to; the gravest error speaks for all."""
+        errors = [call.error for call in calls if call.error is not None]
+        return cls(
+            images=tuple(image for call in calls for image in call.images),
+            error=min(errors, key=_hope) if errors else None,
+            warnings=tuple(warning for call in calls for warning in call.warnings),
+            text=next((call.text for call in calls if call.text), None),
+            at_work=any(call.at_work for call in calls),
+        )
+
+
+def _hope(error: ProviderError) -> int:
+    return 2 * error.code.elsewhere + error.code.retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to make: what to order, for which images of the job, as which request."""
+
+    order: Order
+    indexes: tuple[int, ...]
+    request: Request = field(repr=False)
+    deployment: Deployment
+    warnings: tuple[Adaptation, ...] = ()
+
+    async def make(
+        self, provider: Provider, progress: Progress, *, timeout: float, resume: str | None
+    ) -> Called:
+        """Make the call, or go on with the task `resume`, within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                if resume is not None and isinstance(provider, Resumable):
+                    reply = await provider.resume(self.order, resume, progress)
+                else:
+                    reply = await provider.generate(self.order, progress)
+        except ProviderError as error:
+            return self._failed(error)
+        except TimeoutError:
+            message = f"The upstream did not answer within {timeout:g} seconds."
+            return self._failed(
+                ProviderError(message, code=FailureCode.UPSTREAM_TIMEOUT, outcome_unknown=True)
+            )
+        except (Superseded, Unavailable):
+            raise
+        except Exception:
+            log.exception("provider_fault", provider=self.deployment.provider)
+            message = "The upstream's answer could not be understood."
+            return self._failed(ProviderError(message, code=FailureCode.UPSTREAM_ERROR))
+        return self._answered(reply)
+
+    def _answered(self, reply: Reply) -> Called:
+        outcomes = reply.outcomes[: len(self.indexes)]
+        if not any(isinstance(outcome, Picture) for outcome in outcomes) and not outcomes:
+            message = reply.text or "The upstream answered without an image."
+            error = ProviderError(message[:500], code=FailureCode.NO_IMAGE, cost=reply.cost)
+            return replace(self._failed(error), usage=reply.usage, text=reply.text)
+        missing = len(self.indexes) - len(outcomes)
+        short = Failure(code=FailureCode.NO_IMAGE, message="The upstream made fewer images.")
+        return Called(
+            outcomes=tuple(zip(self.indexes, (*outcomes, *[short] * missing), strict=True)),
+            cost=cost_of_reply(reply, self.request, self.deployment),
+            usage=reply.usage,
+            warnings=(*self.warnings, *reply.adaptations),
+            text=reply.text,
+        )
+
+    def _failed(self, error: ProviderError) -> Called:
+        final = not (error.code.elsewhere or error.outcome_unknown)
+        failure = error.as_failure()
+        return Called(
+            outcomes=tuple((index, failure) for index in self.indexes) if final else (),
+            cost=cost_of_error(error),
+            error=error,
+            warnings=self.warnings,
+        )
+
+
+def calls_for(job: Job, pick: Pick, sources: tuple[Source, ...], mask: Source | None) -> list[Call]:
+    """Return the calls that ask for the missing images, as many in each as the deployment makes."""
+    missing = job.missing
+    most = pick.deployment.capabilities.n
+    groups = [missing[start : start + most] for start in range(0, len(missing), most)]
+    request = pick.fit.request
+    return [
+        Call(
+            order=_order(job, pick, request, group, sources, mask),
+            indexes=group,
+            request=request,
+            deployment=pick.deployment,
+            warnings=pick.fit.adaptations,
+        )
+        for group in groups
+    ]
+
+
+def _order(
+    job: Job,
+    pick: Pick,
+    request: Request,
+    group: tuple[int, ...],
+    sources: tuple[Source, ...],
+    mask: Source | None,
+) -> Order:
+    pixels = request.pixels
+    can = pick.deployment.capabilities
+    native = request.output_format if request.output_format in can.formats else None
+    return Order(
+        job_id=job.id,
+        attempt=len(job.attempts),
+        edit=request.is_edit,
+        model=pick.deployment.upstream_model,
+        prompt=request.prompt,
+        n=len(group),
+        first_index=group[0],
+        width=None if pixels is None else pixels[0],
+        height=None if pixels is None else pixels[1],
+        aspect_ratio=request.aspect_ratio,
+        resolution=request.resolution,
+        quality=request.quality,
+        background=request.background,
+        output_format=native,
+        output_compression=request.output_compression if can.compression and native else None,
+        style=request.style,
+        moderation=request.moderation,
+        input_fidelity=request.input_fidelity,
+        seed=request.seed,
+        negative_prompt=request.negative_prompt,
+        user=request.user,
+        watermark=request.watermark,
+        partial_images=request.partial_images,
+        images=sources,
+        mask=mask,
+        options=request.options,
+    )

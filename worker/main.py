@@ -1,0 +1,287 @@
+"""The worker process: built once, from its settings, and ended in order.
+
+Two queues are served side by side, images and webhooks, each with slots of its own, so that a
+receiver that hangs never holds up an image. On SIGTERM nothing new is claimed, what runs gets its
+time to end, and the rest is given back at once.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from storage import catalog as catalogs
+from storage import redis_keys
+from storage.address import Allowance
+from storage.catalog import Catalog, Deployment
+from storage.crash import CrashPoint
+from storage.deliveries import Deliveries
+from storage.errors import Error, Invalid, Unavailable
+from storage.facts import Limits
+from storage.jobs import Jobs
+from storage.objects import Objects, open_objects
+from storage.queue import Queue
+from storage.redis_client import Commands, connect
+from storage.tenants import Tenants
+from worker.executor import Executor, Terms
+from worker.imaging import Imaging
+from worker.inputs import Inputs
+from worker.lease import LeaseWorker, Pace
+from worker.provider import Provider, Tools
+from worker.providers import PROVIDERS
+from worker.reaper import Reaper
+from worker.results import Results
+from worker.router import Router
+from worker.settings import Settings
+from worker.tasks import image_tasks, webhook_tasks
+from worker.web import Web
+from worker.webhooks import DeliveryTerms, WebhookSender
+
+
+ANNOUNCE_EVERY = 20.0
+_BLOCKING_TIMEOUT = 8.0
+_MADE_FORMATS = ("png", "jpeg", "webp", "gif")
+
+log = structlog.get_logger("worker")
+
+
+class Misconfigured(Exception):
+    """The worker cannot start as it is told to; the message is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that runs in one worker process."""
+
+    images: LeaseWorker
+    webhooks: LeaseWorker
+    reaper: Reaper
+    router: Router
+    commands: Commands
+
+
+async def serve(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Work until SIGTERM or SIGINT; raises `Misconfigured` when that cannot begin."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with built(settings, environ) as parts:
+        workers = (parts.images, parts.webhooks)
+        options = settings.worker
+        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        running += [
+            asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
+            asyncio.create_task(_announce(parts)),
+            asyncio.create_task(_listen_for_cancels(parts)),
+        ]
+        log.info("worker_started", slots=options.slots, on=[d.name for d in parts.router.on])
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*(worker.drain(options.drain) for worker in workers))
+        for task in (stopping, *running):
+            task.cancel()
+        await asyncio.gather(stopping, *running, return_exceptions=True)
+        log.info("worker_stopped")
+        for task in done - {stopping}:
+            task.result()  # a part that ended by itself is a fault: say which
+
+
+@asynccontextmanager
+async def built(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Parts]:
+    """Build all parts, refuse what is unsafe, and close everything at the end."""
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.redis, socket_timeout=_BLOCKING_TIMEOUT)
+        commands = Commands(redis)
+        stack.push_async_callback(commands.close)
+        await _refuse_eviction(commands, allowed=settings.redis.allow_eviction)
+        objects = await _opened_objects(settings)
+        stack.push_async_callback(objects.close)
+        router = Router(_catalog(settings), environ)
+        web = await stack.enter_async_context(
+            Web(allowance=Allowance.parse(settings.allow_networks))
+        )
+        limits = Limits(
+            pixels=settings.limits.pixels,
+            side=settings.limits.side,
+            bytes=settings.limits.image_bytes,
+        )
+        imaging = Imaging(children=settings.worker.image_children or None, limits=limits)
+        stack.push_async_callback(imaging.close)
+        yield _parts(settings, environ, redis, commands, objects, router, web, imaging, limits)
+
+
+def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
+    settings: Settings,
+    environ: Mapping[str, str],
+    redis: ArqRedis,
+    commands: Commands,
+    objects: Objects,
+    router: Router,
+    web: Web,
+    imaging: Imaging,
+    limits: Limits,
+) -> Parts:
+    options = settings.worker
+    clock = time.time
+    crash = CrashPoint(options.crash_at)
+    jobs = Jobs(commands, settings.retention)
+    deliveries = Deliveries(commands)
+    tools = Tools(web=web, imaging=imaging)
+
+    @cache
+    def provider(deployment_name: str) -> Provider:
+        deployment = router.named(deployment_name)
+        if deployment is None:
+            raise LookupError(deployment_name)
+        key = environ.get(deployment.api_key_env) if deployment.api_key_env else None
+        return PROVIDERS[deployment.provider](deployment, key, tools)
+
+    def provider_of(deployment: Deployment) -> Provider:
+        return provider(deployment.name)
+
+    executor = Executor(
+        jobs,
+        Inputs(objects, web, imaging, limits=limits, timeout=options.input_timeout),
+        Results(objects, imaging, limits=_made(limits), patience=options.patience),
+        router,
+        provider_of,
+        clock=clock,
+        terms=Terms(attempts=options.attempts, calls=options.calls, patience=options.patience),
+        crash=crash,
+    )
+    sender = WebhookSender(
+        deliveries,
+        jobs,
+        Tenants(commands),
+        objects,
+        web,
+        clock=clock,
+        terms=DeliveryTerms(
+            timeout=options.webhook_timeout,
+            scale=options.webhook_scale,
+            patience=options.patience,
+        ),
+        crash=crash,
+    )
+    token = secrets.token_hex(12)
+
+    def queue(name: str) -> Queue:
+        return Queue(commands, name, token=token, lease=options.lease)
+
+    def lease_worker(name: str, tasks: Mapping[str, object], slots: int) -> LeaseWorker:
+        return LeaseWorker(
+            tasks,  # type: ignore[arg-type]  # both maps hold tasks, see worker.tasks
+            queue(name),
+            redis,
+            slots=slots,
+            name=token,
+            pace=Pace(heartbeat=options.heartbeat, grace=options.grace, patience=options.patience),
+        )
+
+    return Parts(
+        images=lease_worker(redis_keys.IMAGE_QUEUE, image_tasks(executor), options.slots),
+        webhooks=lease_worker(
+            redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender), options.webhook_slots
+        ),
+        reaper=Reaper(
+            jobs,
+            objects,
+            clock=clock,
+            life=settings.retention.days * 86_400,
+            orphan_life=settings.retention.orphan_hours * 3600,
+        ),
+        router=router,
+        commands=commands,
+    )
+
+
+def _made(given: Limits) -> Limits:
+    """Return what an upstream may send: larger pictures than a client may, and GIF."""
+    return Limits(
+        pixels=max(given.pixels, 67_108_864),
+        side=max(given.side, 16_384),
+        bytes=max(given.bytes, 104_857_600),
+        frames=1000,
+        formats=_MADE_FORMATS,
+    )
+
+
+async def _announce(parts: Parts) -> None:
+    """Say again and again which deployments can be called; the service refuses the others."""
+    while True:
+        names = [deployment.name for deployment in parts.router.on]
+        with contextlib.suppress(Unavailable):
+            if names:
+                now = int(time.time())
+                places = [part for name in names for part in (now, name)]
+                await parts.commands.execute("ZADD", redis_keys.DEPLOYMENTS_ON, *places)
+        await asyncio.sleep(ANNOUNCE_EVERY)
+
+
+async def _listen_for_cancels(parts: Parts) -> None:
+    """Stop the task of a job as soon as it is cancelled; a lost word costs a renewal's time."""
+    while True:
+        pubsub = parts.commands.redis.pubsub()
+        try:
+            await pubsub.subscribe(redis_keys.CANCELS)
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is not None:
+                    parts.images.cancel_task(message["data"].decode())
+        except (RedisError, OSError):
+            await asyncio.sleep(0.5)
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+
+
+def _catalog(settings: Settings) -> Catalog:
+    try:
+        return catalogs.parse(settings.catalog.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"The catalog {settings.catalog} cannot be read.") from error
+    except Invalid as error:
+        raise Misconfigured(error.message) from error
+
+
+async def _opened_objects(settings: Settings) -> Objects:
+    if settings.objects.kind == "local" and len(settings.secret.get_secret_value()) < 32:
+        raise Misconfigured("DARKROOM_SECRET must be set to at least 32 characters.")
+    objects = open_objects(
+        settings.objects,
+        secret=settings.secret.get_secret_value().encode(),
+        public_url=settings.public_url,
+    )
+    try:
+        await objects.check()
+    except Unavailable:
+        log.warning("objects_away")  # they may come back; results wait for them
+    except Error as error:
+        raise Misconfigured(f"The objects cannot be used: {error.message}") from error
+    return objects
+
+
+async def _refuse_eviction(commands: Commands, *, allowed: bool) -> None:
+    """Refuse a Redis that may throw records away; one that does not answer yet is waited for."""
+    while True:
+        try:
+            info = await commands.execute("INFO", "memory")
+            break
+        except Unavailable:
+            log.warning("redis_away")
+            await asyncio.sleep(1)
+    policy = str(info.get("maxmemory_policy", "noeviction")) if isinstance(info, dict) else ""
+    if policy != "noeviction" and not allowed:
+        raise Misconfigured(
+            f"Redis may evict records (maxmemory-policy {policy}); set it to noeviction."
+        )

@@ -1,0 +1,133 @@
+"""The reaper: looks after jobs that nothing else will bring forward.
+
+Every open job has an appointment, and every ended one a last one. It expires what waited too long
+to start, ends what is past its deadline, queues anew what lost its queue entry, and forgets what is
+past its retention, objects first. Each step is safe to take from any number of workers at once.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from storage.deliveries import new_delivery_id
+from storage.delivery import owed
+from storage.errors import Error, Unavailable
+from storage.failure import Failure, FailureCode
+from storage.job import Job, JobId
+from storage.jobs import Jobs, next_check
+from storage.objects import Objects
+from worker.results import folder_of
+
+
+_AT_ONCE = 100
+_SWEPT_AT_ONCE = 200
+_MOST_SWEPT = 100_000
+
+log = structlog.get_logger("worker.reaper")
+
+
+class Reaper:
+    """Keeps the appointments. `clock` gives Unix seconds; both lives are in seconds."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        objects: Objects,
+        *,
+        clock: Callable[[], float],
+        life: float,
+        orphan_life: float,
+    ) -> None:
+        self._jobs = jobs
+        self._objects = objects
+        self._clock = clock
+        self._life = life
+        self._orphan_life = orphan_life
+
+    async def run(self, every: float, sweep_every: float) -> None:
+        """Look again and again until cancelled; a fault ends one look, never the reaper."""
+        sweep_at = self._clock() + sweep_every * random.random()  # noqa: S311 — jitter
+        while True:
+            await asyncio.sleep(every * random.uniform(0.7, 1.3))  # noqa: S311 — jitter
+            try:
+                await self.look()
+                if self._clock() >= sweep_at:
+                    sweep_at = self._clock() + sweep_every
+                    await self.sweep()
+            except Unavailable as error:
+                log.warning("reaper_waits", reason=error.message)
+            except Exception as fault:
+                log.exception("reaper_fault", fault=type(fault).__name__)
+
+    async def look(self) -> int:
+        """Keep the appointments that are due, at most a hundred, and return how many there were."""
+        ids = await self._jobs.due(self._clock(), _AT_ONCE)
+        for job_id in ids:
+            await self._look_at(job_id)
+        return len(ids)
+
+    async def sweep(self) -> int:
+        """Remove old objects that no job on record knows of, and return how many there were."""
+        horizon = self._clock() - self._orphan_life
+        orphans: list[str] = []
+        known: dict[str, bool] = {}
+        seen = 0
+        async for key, modified in self._objects.keys("t/"):
+            seen += 1
+            if seen > _MOST_SWEPT:
+                break
+            if modified < horizon and not await self._has_job(key, known):
+                orphans.append(key)
+        for start in range(0, len(orphans), _SWEPT_AT_ONCE):
+            await self._objects.delete(orphans[start : start + _SWEPT_AT_ONCE])
+        if orphans:
+            log.info("orphans_swept", objects=len(orphans))
+        return len(orphans)
+
+    async def _look_at(self, job_id: JobId) -> None:
+        job = await self._jobs.find(job_id)
+        now = self._clock()
+        if job is None:
+            await self._jobs.look_again(job_id, None)
+        elif job.is_ended:
+            await self._retire(job, now)
+        elif (ended := _overdue(job, now)) is not None:
+            await self._jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
+            await self._jobs.tell_cancelled(job)
+        else:
+            if not await self._jobs.is_queued(job):
+                log.warning("job_requeued", job=job.id, tenant=job.tenant)
+                await self._jobs.requeue(job, now)
+            await self._jobs.look_again(job_id, next_check(job, now))
+
+    async def _retire(self, job: Job, now: float) -> None:
+        over = (job.finished_at or now) + self._life
+        if now < over:
+            await self._jobs.look_again(job.id, over)
+            return
+        try:
+            keys = [key async for key, _ in self._objects.keys(folder_of(job))]
+            await self._objects.delete(keys)
+        except Error as error:  # it is tried again; the record must not go before its objects
+            log.warning("retire_failed", job=job.id, reason=error.message)
+            await self._jobs.look_again(job.id, now + 60)
+            return
+        await self._jobs.remove(job)
+
+    async def _has_job(self, key: str, known: dict[str, bool]) -> bool:
+        job_id = key.split("/")[2] if key.count("/") >= 3 else ""
+        if job_id not in known:
+            known[job_id] = await self._jobs.find(job_id) is not None
+        return known[job_id]
+
+
+def _overdue(job: Job, now: float) -> Job | None:
+    """Return the job ended by the clock, or None while it still has time."""
+    if job.start_by is not None and job.started_at is None and now > job.start_by:
+        return job.expired(now)
+    if job.deadline is not None and now > job.deadline:
+        failure = Failure(code=FailureCode.DEADLINE, message="The job's deadline has passed.")
+        return job.failed(failure, now)
+    return None

@@ -1,0 +1,56 @@
+"""A run: one worker's hold on one job, and its only way to write the record.
+
+What becomes of the job is first said in memory, by the job's own rules, and written with the next
+thing that must be on record. Several calls of one attempt share a run, so writes take turns.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from storage.deliveries import new_delivery_id
+from storage.delivery import owed
+from storage.job import Job, Superseded
+from storage.jobs import Jobs
+from worker.outage import outlast
+from worker.provider import Partial
+
+
+class Run:
+    """The job as it should be by now, under the fence of this run."""
+
+    def __init__(self, jobs: Jobs, read: Job, fence: str, *, patience: float) -> None:
+        self.job = read
+        self.fence = fence
+        self._jobs = jobs
+        self._stored = read
+        self._patience = patience
+        self._writing = asyncio.Lock()
+
+    def say(self, change: Callable[[Job], Job]) -> Job:
+        """Change the job in memory; the next write takes it along."""
+        self.job = change(self.job)
+        return self.job
+
+    async def write(self, change: Callable[[Job], Job] | None = None) -> Job:
+        """Write the job, after one more change; raises `Superseded` when it is no longer ours.
+
+        A job that has ended is written together with the deliveries that it owes. An outage is
+        outlasted.
+        """
+        async with self._writing:
+            job = self.say(change) if change is not None else self.job
+            deliveries = owed(job, new_delivery_id, job.finished_at or 0.0) if job.is_ended else ()
+            written = await outlast(
+                lambda: self._jobs.swap(self._stored, job, owing=deliveries),
+                patience=self._patience,
+            )
+            if written is None:
+                raise Superseded("The job was changed by somebody else.", code="job_taken")
+            self._stored = written
+            return written
+
+    async def preview(self, partial: Partial, first_index: int) -> None:
+        """Tell those who stream the job of a preview; it is not worth waiting out an outage for."""
+        await self._jobs.tell_partial(
+            self.job, first_index + partial.index, partial.sequence, partial.data
+        )

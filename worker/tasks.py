@@ -1,0 +1,28 @@
+"""Tasks: the doors through which the queues call us, ids in and outcomes out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from storage.queue import DELIVER, RUN_JOB
+from worker.executor import Executor
+from worker.lease import Task
+from worker.outcome import Outcome
+from worker.webhooks import WebhookSender
+
+
+def image_tasks(executor: Executor) -> dict[str, Task]:
+    """Return what can be asked of the image queue."""
+
+    async def run_job(ctx: Mapping[str, Any], job_id: str) -> Outcome:
+        return await executor.run(job_id)
+
+    return {RUN_JOB: run_job}
+
+
+def webhook_tasks(sender: WebhookSender) -> dict[str, Task]:
+    """Return what can be asked of the webhook queue."""
+
+    async def deliver(ctx: Mapping[str, Any], delivery_id: str) -> Outcome:
+        return await sender.run(delivery_id)
+
+    return {DELIVER: deliver}

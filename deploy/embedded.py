@@ -5,8 +5,8 @@ because every key is a record.
 """
 
 import asyncio
+import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def embed(folder: Path, *, port: int) -> Embedded:
             f"{folder} was written by a newer Redis than {server.path} "
             f"({'.'.join(map(str, server.version))}); install redis-server 7 or newer"
         )
-    password = secrets.token_urlsafe(24)
+    password = os.urandom(24).hex()
     configuration = folder / "redis.conf"
     write_private(
         configuration, CONFIGURATION.format(port=port, password=password, folder=folder.resolve())

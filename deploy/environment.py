@@ -72,7 +72,7 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def enter(root: Path, python: Path, module: str, arguments: list[str]) -> None:
+def enter(root: Path, python: Path, module: str) -> None:
     """Become `python -m module`, run from the root of the checkout."""
     os.chdir(root)
-    os.execv(python, [str(python), "-m", module, *arguments])  # noqa: S606 — no shell is the point
+    os.execv(python, [str(python), "-m", module])  # noqa: S606 — no shell is the point

@@ -7,7 +7,6 @@ the kernel gives back when the process is gone, however it went.
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +33,7 @@ class Folder:
         """Return the installation's own secret, 32 random bytes in hex, made at the first call."""
         kept = self._read("secret")
         if kept is None:
-            kept = secrets.token_hex(32)
+            kept = os.urandom(32).hex()
             self._write("secret", kept)
         return kept
 

@@ -1,7 +1,7 @@
 """Darkroom on one machine: a Redis, the service and the workers, under one supervisor.
 
-`deploy/up` becomes this once there is an environment to run in. Every setting that the user made
-stays as it is; what is missing is filled in for a machine where nobody has an account anywhere.
+Every setting that the user made stays as it is; what is missing is filled in for a machine where
+nobody has an account anywhere.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from deploy.supervisor import REFUSED, Program, Supervisor, die_with_parent, say
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.0/8,::1/128"
 ORDER = ("service", "worker", "redis")  # who is stopped first
-PATIENCE = {"service": 30.0, "worker": 60.0, "redis": 15.0}  # seconds between asking and killing
+DRAIN = 60  # seconds that a worker gives its running jobs by itself, unless it is told otherwise
+PATIENCE = {"service": 30.0, "worker": 15.0, "redis": 15.0}  # seconds before killing, after that
 READY = 60.0  # seconds from the first process to an answer of /readyz
 
 GREETING = """\
@@ -50,6 +51,7 @@ class Wishes:
     host: str
     port: int
     workers: int
+    drain: int
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Wishes":
@@ -60,6 +62,7 @@ class Wishes:
             host=environment.get("DARKROOM_HOST") or "127.0.0.1",
             port=_number(environment, "DARKROOM_PORT", 8400, range(65536)),
             workers=_number(environment, "DARKROOM_WORKERS", 1, range(65)),
+            drain=_number(environment, "DARKROOM_WORKER__DRAIN", DRAIN, range(3601)),
         )
 
 
@@ -165,7 +168,7 @@ class Installation:
                 name=name,
                 command=command,
                 environment=self._environment,
-                patience=PATIENCE[name],
+                patience=PATIENCE[name] + (self._wishes.drain if name == "worker" else 0),
             )
         )
 
@@ -229,6 +232,11 @@ def _number(environment: Mapping[str, str], name: str, default: int, allowed: ra
     return int(said)
 
 
+def main() -> int:
+    """Run from the environment of the process; return its exit code."""
+    return asyncio.run(_main())
+
+
 async def _main() -> int:
     try:
         wishes = Wishes.read(os.environ)
@@ -237,7 +245,3 @@ async def _main() -> int:
     except (Unable, Held, embedded.Unusable, OSError) as error:  # TimeoutError is an OSError
         say(str(error))
         return getattr(error, "code", 1)
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(_main()))

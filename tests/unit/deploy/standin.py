@@ -1,6 +1,6 @@
 """Programs that stand in for the service and the workers, to be supervised.
 
-They are written to a folder that a test runs `python -m deploy.run` in. What they do wrong is said
+They are written to a folder that a test runs `python -m deploy` in. What they do wrong is said
 by the environment: `STANDIN_SERVICE` or `STANDIN_WORKER`.
 """
 

@@ -39,7 +39,7 @@ def start(place: Path) -> Iterator[Start]:
     def start(**environment: str) -> "subprocess.Popen[str]":
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DARKROOM_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.run"],
+            [sys.executable, "-m", "deploy"],
             cwd=place,
             env=clean
             | {

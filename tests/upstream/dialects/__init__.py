@@ -8,6 +8,15 @@ from tests.upstream.dialects.dialect import Dialect
 DIALECTS = {
     "openai": "openai:OpenAI",
     "azure": "openai:Azure",
+    "zai": "zai:ZAI",
+    "xai": "xai:XAI",
+    "chat_relay": "chat_relay:ChatRelay",
+    "bfl": "bfl:BFL",
+    "fal": "fal:Fal",
+    "replicate": "replicate:Replicate",
+    "stability": "stability:Stability",
+    "automatic1111": "automatic1111:Automatic1111",
+    "comfyui": "comfyui:ComfyUI",
 }
 
 

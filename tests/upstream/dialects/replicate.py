@@ -208,7 +208,7 @@ class Replicate(Queued):
             raise Refused(Fault.INVALID, "Missing content", param="content")
         (part,) = parts
         path = self.world.files.keep(part.data, part.content_type or "application/octet-stream")
-        url = f"{request.scheme}://{request.host}{path}"
+        url = f"{request.scheme}://{request.url.host}:{self.world.files.port}{path}"
         payload = {"id": f"file_{call.number}", "size": part.size, "urls": {"get": url}}
         return web.json_response(payload, status=201)
 

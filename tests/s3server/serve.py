@@ -5,8 +5,9 @@ usage: serve.py FOLDER ACCESS_KEY SECRET_KEY REGION
 Runs in an environment of its own, where the tests' libraries are not. Prints one line of JSON once
 all sockets listen; a server whose tests were killed ends with them, as its input is closed.
 """
+# ruff: noqa: E402 — eventlet patches the sockets before anything else is imported
 
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import logging
@@ -19,17 +20,17 @@ from swift.common.utils import monkey_patch
 
 monkey_patch()  # before anything else opens a socket
 
-import eventlet  # noqa: E402 — see above
-import eventlet.hubs  # noqa: E402
-import eventlet.wsgi  # noqa: E402
-from cryptography import x509  # noqa: E402
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-from eventlet.green import socket, ssl  # noqa: E402
-from swift.common.ring import RingBuilder  # noqa: E402
-from swift.common.http_protocol import SwiftHttpProtocol  # noqa: E402
-from swift.common.utils import set_swift_dir  # noqa: E402
-from swift.common.wsgi import loadapp  # noqa: E402
+import eventlet
+import eventlet.hubs
+import eventlet.wsgi
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from eventlet.green import socket, ssl
+from swift.common.http_protocol import SwiftHttpProtocol
+from swift.common.ring import RingBuilder
+from swift.common.utils import set_swift_dir
+from swift.common.wsgi import loadapp
 
 
 LOOPBACK = "127.0.0.1"
@@ -103,7 +104,8 @@ def main(folder: Path, access_key: str, secret: str, region: str) -> None:
     for kind, sock in [*sockets.items(), ("proxy", plain), ("proxy", secured)]:
         eventlet.spawn(serve, str(folder / f"{kind}-server.conf"), sock)
     ports = {"port": plain.getsockname()[1], "tls_port": secured.getsockname()[1], "ca": str(ca)}
-    print(json.dumps(ports), flush=True)
+    sys.stdout.write(json.dumps(ports) + "\n")
+    sys.stdout.flush()
 
     while True:
         eventlet.hubs.trampoline(sys.stdin.fileno(), read=True)
@@ -155,7 +157,7 @@ def write_certificate(folder: Path) -> Path:
     """One file with the key and its self-signed certificate for loopback, good for one day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "s3 server of the tests")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address(LOOPBACK))
     certificate = (
         x509.CertificateBuilder()
@@ -163,8 +165,8 @@ def write_certificate(folder: Path) -> Path:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -58,7 +58,7 @@ def _install(home: Path, python: Path, lock: Path) -> None:
         venv.create(home, with_pip=True)
     except subprocess.CalledProcessError:
         sys.exit("This Python cannot make a virtual environment; Debian keeps that in python3-venv")
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     wanted = ["--require-hashes", "-r", str(lock)]
     # Standard output is for those who read ours; pip's goes to standard error.
     if subprocess.run([*pip, *wanted], check=False, stdout=sys.stderr).returncode != 0:

@@ -7,27 +7,26 @@ of it. A dialect adds one function that says what its own error codes mean.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from itertools import chain, islice, repeat
 from typing import Any, Final, TypeAlias
 
 import aiohttp
 from yarl import URL
 
-from storage.attempt import Usage
 from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, complaint, explained, presentable
-from worker.provider import Order, Picture, ProviderError, Reply
+from worker.provider import Order, Picture, ProviderError
+from worker.reply import decoded
+from worker.sse import sse
 from worker.web import LIMIT, Answer, Refused, Stream, TimedOut, TooBig, Web, WebError
 
 
 Judge: TypeAlias = Callable[[Complaint], FailureCode]
 """Says what a dialect's complaint means."""
 
-NO_IMAGE: Final = Failure(code=FailureCode.NO_IMAGE, message="The upstream made no image.")
 MIB: Final = 1024 * 1024
 MAX_ID: Final = 200
 MAX_COMPLAINT: Final = MIB
@@ -39,7 +38,6 @@ UNKNOWN_STATUSES: Final = frozenset({504, 524})
 _HINTED: Final = frozenset(
     {FailureCode.RATE_LIMITED, FailureCode.OVERLOADED, FailureCode.UPSTREAM_ERROR}
 )
-_SPOILED: Final = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.OUTCOME_UNKNOWN})
 _LARGE_PIXELS: Final = 4_194_304
 _TIER_PIXELS: Final = {"4K": 16_777_216}
 
@@ -230,41 +228,12 @@ def room(order: Order, *, previews: int = 0) -> int:
     return min(LIMIT, MIB + (order.n + previews) * pixels * 16 // 3)
 
 
-def decoded(text: str, *, revised_prompt: str | None = None) -> Picture | Failure:
-    """Return the picture that `text` holds in base64, or in a data URL, or why there is none."""
-    try:
-        data = wire.decode_data_url(text) if wire.is_data_url(text) else wire.decode(text)
-    except wire.Unreadable as error:
-        return Failure(code=FailureCode.UPSTREAM_ERROR, message=str(error))
-    return Picture(data=data, revised_prompt=revised_prompt)
-
-
-def replied(
-    order: Order,
-    outcomes: Iterable[Picture | Failure],
-    *,
-    missing: Failure = NO_IMAGE,
-    usage: Usage | None = None,
-    cost: float | None = None,
-    upstream_id: str | None = None,
-    text: str | None = None,
-) -> Reply:
-    """Return the reply with exactly one outcome for each picture of `order`.
-
-    `missing` says why those that are not among `outcomes` were not made. Raises `ProviderError`
-    when there is no picture at all; one that came but cannot be used has been paid for.
-    """
-    filled = tuple(islice(chain(outcomes, repeat(missing)), order.n))
-    if not any(isinstance(outcome, Picture) for outcome in filled):
-        first = next(outcome for outcome in filled if isinstance(outcome, Failure))
-        raise ProviderError(
-            first.message,
-            code=first.code,
-            outcome_unknown=first.code in _SPOILED,
-            upstream_id=upstream_id,
-            cost=cost,
-        )
-    return Reply(outcomes=filled, usage=usage, cost=cost, upstream_id=upstream_id, text=text)
+async def events(stream: Stream, *, limit: int) -> AsyncIterator[dict[str, Any]]:
+    """Yield the JSON objects of an event stream up to its `[DONE]`; raises `wire.Unreadable`."""
+    async for _, data in sse(stream, limit=limit):
+        if data == b"[DONE]":
+            return
+        yield wire.read_object(data)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

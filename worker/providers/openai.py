@@ -37,8 +37,8 @@ from worker.provider import (
     Source,
     Tools,
 )
-from worker.sse import sse
-from worker.upstream import NO_IMAGE, Upstream, decoded, replied, request_id, room
+from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
+from worker.upstream import Upstream, events, request_id, room
 from worker.web import Answer
 
 
@@ -63,9 +63,6 @@ _GPT_IMAGE: Final = ("gpt-image-", "chatgpt-image-")
 _RESERVED: Final = frozenset(
     {"model", "prompt", "n", "stream", "partial_images"}
     | {"image", "image[]", "images", "mask", "response_format"}
-)
-_BROKEN_OFF: Final = Failure(
-    code=FailureCode.OUTCOME_UNKNOWN, message="The upstream's stream ended before its images."
 )
 _EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
@@ -94,17 +91,14 @@ class OpenAI:
     async def _generate_streaming(self, order: Order, progress: Progress) -> Reply:
         """Ask for a stream; what is complete is kept, also when the rest never comes."""
         seen = _Seen(order, progress)
-        lost = _BROKEN_OFF
+        lost = BROKEN_OFF
         try:
             async with self._upstream.stream("POST", **self._call(order)) as stream:
                 if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
                     answer = Answer(stream.status, stream.headers, await stream.read())
                     return await self._read(answer, order)
                 seen.upstream_id = request_id(stream.headers)
-                async for _, data in sse(stream, limit=room(order)):
-                    if data == b"[DONE]":
-                        break
-                    event = wire.read_object(data)
+                async for event in events(stream, limit=room(order)):
                     if event.get("error") or event.get("type") == "error":
                         raise self._upstream.refusal(200, {}, event, prompt=order.prompt)
                     await seen.add(event)

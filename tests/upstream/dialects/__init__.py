@@ -8,6 +8,7 @@ from tests.upstream.dialects.dialect import Dialect
 DIALECTS = {
     "openai": "openai:OpenAI",
     "azure": "openai:Azure",
+    "ark": "ark:Ark",
     "zai": "zai:ZAI",
     "xai": "xai:XAI",
     "chat_relay": "chat_relay:ChatRelay",

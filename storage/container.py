@@ -12,8 +12,16 @@ from mmap import mmap
 from struct import error as StructError  # noqa: N812 — an exception, named like one
 from typing import Final, TypeAlias
 
-from storage.containers import gif, jpeg, png, webp
-from storage.facts import CONTENT_TYPES, BadImage, Facts, Limits, check, check_bytes
+from storage.containers import gif, heading, jpeg, png, webp
+from storage.facts import (
+    CONTENT_TYPES,
+    BadImage,
+    Facts,
+    Limits,
+    check,
+    check_bytes,
+    check_size,
+)
 
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "Limits",
     "check",
     "inspect",
+    "measure",
     "sniff",
 ]
 
@@ -50,6 +59,11 @@ _WALKS: Final[Mapping[str | None, Callable[[memoryview, Limits | None], Facts]]]
     "image/jpeg": jpeg.walk,
     "image/webp": webp.walk,
     "image/gif": gif.walk,
+}
+_HEADINGS: Final[Mapping[str | None, Callable[[memoryview], heading.Heading]]] = {
+    "image/png": heading.png,
+    "image/jpeg": heading.jpeg,
+    "image/webp": heading.webp,
 }
 
 
@@ -81,6 +95,25 @@ def inspect(data: Data, limits: Limits | None = None) -> Facts:
     if limits is not None:
         check(facts, limits)
     return facts
+
+
+def measure(head: bytes, size: int, limits: Limits) -> Facts:
+    """Return what the first bytes of a file of `size` bytes state, held to `limits`.
+
+    For files that are not read whole; it proves nothing about the rest. Raises `BadImage` and
+    `TooLarge` as `inspect` does.
+    """
+    check_bytes(size, limits)
+    content_type = sniff(head[:SNIFF_BYTES])
+    read = _HEADINGS.get(content_type)
+    if content_type is None or read is None:
+        raise BadImage(f"The file is not a PNG, JPEG or WebP image{_but(content_type)}")
+    try:
+        width, height = read(memoryview(head))
+    except (StructError, IndexError):
+        raise BadImage("The image is cut short") from None
+    check_size(width, height, limits)
+    return Facts(format=content_type.rpartition("/")[2], width=width, height=height, bytes=size)
 
 
 def _but(content_type: str | None) -> str:

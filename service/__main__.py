@@ -1,0 +1,99 @@
+"""`python -m service`: serves. `python -m service keys …` and `tenants …`: who may use it.
+
+A fault of configuration is one line on standard error and exit code 78, so that a supervisor knows that
+trying again will not help.
+"""
+
+import argparse
+import asyncio
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from service.app import Misconfigured, make_app
+from service.console import run
+from service.logs import set_up_logs
+from service.server import listen, serve
+from service.settings import Settings
+from storage.errors import Error
+
+
+EX_CONFIG = 78
+EX_UNAVAILABLE = 69
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says and return the exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        settings = Settings()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if asked.command is None:
+                runner.run(_serve(settings))
+                return 0
+            return runner.run(run(settings, asked))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "__".join(str(step) for step in first["loc"]).upper()
+        return _end(f"DARKROOM_{name}: {first['msg']}", EX_CONFIG)
+    except Misconfigured as error:
+        return _end(str(error), EX_CONFIG)
+    except Error as error:
+        return _end(error.message, EX_UNAVAILABLE)
+
+
+async def _serve(settings: Settings) -> None:
+    try:
+        set_up_logs(settings.log_level)
+    except KeyError:
+        raise Misconfigured("DARKROOM_LOG_LEVEL must be debug, info, warning or error.") from None
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        message = f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}."
+        raise Misconfigured(message) from error
+    port = listening.getsockname()[1]
+    url = settings.public_url or f"http://{_within_url(settings.host)}:{port}"
+    settings = settings.model_copy(update={"public_url": url, "port": port})
+    log = structlog.get_logger()
+    app = make_app(settings)
+    await serve(app, listening, ready=lambda: log.info("listening", port=port, public_url=url))
+
+
+def _within_url(host: str) -> str:
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 — compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    keys = commands.add_parser("keys", help="API keys").add_subparsers(dest="act", required=True)
+    create = keys.add_parser("create", help="make a key and print it, this once")
+    create.add_argument("--tenant", required=True)
+    create.add_argument("--name", default="")
+    create.add_argument("--scope", action="append", choices=["submit", "read", "admin"])
+    listed = keys.add_parser("list", help="list a tenant's keys")
+    listed.add_argument("--tenant", required=True)
+    revoked = keys.add_parser("revoke", help="make a key stop working within five seconds")
+    revoked.add_argument("id")
+    tenants = commands.add_parser("tenants", help="tenants").add_subparsers(
+        dest="act", required=True
+    )
+    tenants.add_parser("list", help="list all tenants")
+    changed = tenants.add_parser("set", help="make a tenant, or change its limits")
+    changed.add_argument("id")
+    changed.add_argument("--weight", type=float)
+    return parser
+
+
+def _end(message: str, code: int) -> int:
+    sys.stderr.write(message + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

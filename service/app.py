@@ -1,0 +1,164 @@
+"""Where the service is put together: every part is made here, once, and handed to who needs it."""
+
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from pydantic_core import Url
+
+from service.auth import Doorkeeper
+from service.availability import Availability
+from service.context import Clock, Context
+from service.errors import answer_errors
+from service.intake import Intake
+from service.logs import add_headers, log_requests
+from service.metrics import Metrics
+from service.reception import Reception
+from service.routes import add_routes
+from service.settings import Settings
+from storage.address import Allowance
+from storage.catalog import Catalog, parse
+from storage.changes import Changes
+from storage.errors import Error, Invalid, Unavailable
+from storage.jobs import Jobs
+from storage.objects import Objects, open_objects
+from storage.redis_client import AnyRedis, Commands, connect
+from storage.tenants import Tenants
+
+
+CONTEXT = web.AppKey("context", Context)
+MIN_SECRET = 32
+
+
+class Misconfigured(Exception):
+    """The service cannot start as it is configured; the message is one line for an operator."""
+
+
+def make_app(
+    settings: Settings,
+    *,
+    redis: AnyRedis | None = None,
+    objects: Objects | None = None,
+    catalog: Catalog | None = None,
+    clock: Clock = time.time,
+) -> web.Application:
+    """Return the service as an application; it dials nobody before it starts.
+
+    What is given stands in for what the settings name. Starting it raises `Misconfigured`, or
+    `storage.errors.Unavailable` when Redis or the objects do not answer.
+    """
+    commands = Commands(redis if redis is not None else connect(settings.redis))
+    context = _context(
+        settings,
+        commands,
+        objects if objects is not None else _objects(settings),
+        catalog if catalog is not None else read_catalog(settings),
+        clock,
+    )
+    app = web.Application(
+        middlewares=[log_requests(context.metrics), answer_errors],
+        client_max_size=settings.limits.request_bytes,
+    )
+    app[CONTEXT] = context
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(_running)
+    add_routes(app, context)
+    return app
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """Return the catalog that the settings name; raises `Misconfigured`."""
+    try:
+        return parse(settings.catalog.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"The catalog {settings.catalog} cannot be read.") from error
+    except Invalid as error:
+        raise Misconfigured(error.message) from error
+
+
+def _context(
+    settings: Settings, commands: Commands, objects: Objects, catalog: Catalog, clock: Clock
+) -> Context:
+    try:
+        allowance = Allowance.parse(settings.allow_networks)
+    except ValueError as error:
+        raise Misconfigured(f"DARKROOM_ALLOW_NETWORKS: {error}.") from error
+    jobs = Jobs(commands, settings.retention)
+    changes = Changes(commands.redis)
+    tenants = Tenants(commands)
+    availability = Availability(commands)
+    intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
+    return Context(
+        settings=settings,
+        catalog=catalog,
+        commands=commands,
+        jobs=jobs,
+        changes=changes,
+        objects=objects,
+        tenants=tenants,
+        doorkeeper=Doorkeeper(tenants),
+        intake=intake,
+        availability=availability,
+        reception=Reception(
+            catalog=catalog,
+            jobs=jobs,
+            changes=changes,
+            intake=intake,
+            availability=availability,
+            allowance=allowance,
+            limits=settings.limits,
+        ),
+        metrics=Metrics(commands),
+        clock=clock,
+    )
+
+
+def _objects(settings: Settings) -> Objects:
+    secret = settings.secret.get_secret_value()
+    if len(secret) < MIN_SECRET:
+        raise Misconfigured(
+            f"DARKROOM_SECRET must have at least {MIN_SECRET} characters; "
+            "make one with: openssl rand -hex 32"
+        )
+    try:
+        Url(settings.public_url)
+    except ValueError as error:
+        raise Misconfigured("DARKROOM_PUBLIC_URL is not a URL.") from error
+    return open_objects(settings.objects, secret=secret.encode(), public_url=settings.public_url)
+
+
+async def _running(app: web.Application) -> AsyncIterator[None]:
+    context = app[CONTEXT]
+    try:
+        await _check(context)
+        yield
+    finally:
+        await context.changes.close()
+        await context.objects.close()
+        await context.commands.close()
+
+
+async def _check(context: Context) -> None:
+    """Refuse to run on a Redis that forgets, or on objects that cannot be written."""
+    settings = context.settings
+    await context.commands.execute("PING")
+    if not settings.redis.allow_eviction:
+        policy = await _eviction_policy(context.commands)
+        if policy not in {None, "noeviction"}:
+            raise Misconfigured(
+                f"Redis may evict records: its maxmemory-policy is {policy}, not noeviction "
+                "(DARKROOM_REDIS__ALLOW_EVICTION=true starts all the same)."
+            )
+    try:
+        await context.objects.check()
+    except Unavailable:
+        raise
+    except Error as error:
+        raise Misconfigured(error.message) from error
+
+
+async def _eviction_policy(commands: Commands) -> str | None:
+    """Return Redis's policy, or None where it is not told (managed servers forbid CONFIG)."""
+    info = await commands.execute("INFO", "memory")
+    policy = info.get("maxmemory_policy") if isinstance(info, dict) else None
+    return None if policy is None else str(policy)

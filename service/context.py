@@ -1,0 +1,59 @@
+"""What every endpoint stands on, put together once when the service starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from service.auth import Doorkeeper
+from service.availability import Availability
+from service.intake import Intake
+from service.metrics import Metrics
+from service.reception import Reception
+from service.settings import Settings
+from storage.catalog import Catalog
+from storage.changes import Changes
+from storage.jobs import Jobs
+from storage.objects import Objects
+from storage.redis_client import Commands
+from storage.tenant import ApiKey, Tenant
+from storage.tenants import Tenants
+
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The collections, the catalog and the clock of one service process."""
+
+    settings: Settings
+    catalog: Catalog
+    commands: Commands
+    jobs: Jobs
+    changes: Changes
+    objects: Objects
+    tenants: Tenants
+    doorkeeper: Doorkeeper
+    intake: Intake
+    availability: Availability
+    reception: Reception
+    metrics: Metrics
+    clock: Clock = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request whose key has been checked: who asks, what, and when (Unix seconds)."""
+
+    request: web.Request
+    context: Context
+    tenant: Tenant
+    key: ApiKey
+    id: str
+    now: float
+
+    def is_gone(self) -> bool:
+        """Say whether the client has hung up."""
+        transport = self.request.transport
+        return transport is None or transport.is_closing()

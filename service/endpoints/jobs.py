@@ -1,0 +1,226 @@
+"""The native door: `/v1/jobs`."""
+
+import math
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from service.body import Body, read_json_or_form
+from service.context import Call
+from service.draft import Draft, request_of_job
+from service.endpoints.results import send_object
+from service.intake import Given
+from service.logs import JOB_ID
+from service.submission import answer_at_once, job_response
+from service.wire.fields import read
+from service.wire.jobs import JobRequest
+from service.wire.pictures import Picture
+from storage.deliveries import new_delivery_id
+from storage.delivery import owed
+from storage.document import job_document, links_of
+from storage.errors import Conflict, Invalid, Missing
+from storage.image import Image, ImageStatus
+from storage.job import Job, JobStatus, JobType
+
+
+FILES = frozenset({"image", "images", "mask"})
+_TRIES = 20
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """Take in a job."""
+    context = call.context
+    body = await read_json_or_form(
+        call.request, context.settings.limits, context.intake, files=FILES
+    )
+    try:
+        draft = await _draft(call, body)
+        return await answer_at_once(call, draft)
+    finally:
+        body.discard()
+
+
+async def show(call: Call) -> web.StreamResponse:
+    """Show one job; with `?wait=`, once it has ended or the wait is over."""
+    job = await job_of(call)
+    wait = _wait(call)
+    if wait:
+        job = await call.context.reception.ended(job, wait=wait, is_gone=call.is_gone)
+    position = await call.context.jobs.position(job)
+    return job_response(call, job, queue_position=position)
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    """List the tenant's jobs, the newest first."""
+    query = _query(
+        call, {"status", "type", "model", "created_after", "created_before", "limit", "cursor"}
+    )
+    page = await call.context.jobs.page(
+        call.tenant.id,
+        limit=_whole(query, "limit", 20, range(1, 101)),
+        after=query.get("cursor"),
+        created_after=_moment(query, "created_after"),
+        created_before=_moment(query, "created_before"),
+        matching=_filter(query),
+    )
+    data = [job_document(job, links_of(job, call.context.objects, call.now)) for job in page.jobs]
+    document = {
+        "object": "list",
+        "data": data,
+        "has_more": page.next is not None,
+        "next": page.next,
+    }
+    return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+async def cancel(call: Call) -> web.StreamResponse:
+    """End a job that has not ended; what it made so far is kept."""
+    for _ in range(_TRIES):
+        job = await job_of(call)
+        now = call.context.clock()
+        ended = job.cancelled(now)
+        owing = owed(ended, new_delivery_id, now)
+        written = await call.context.jobs.swap(job, ended, owing=owing)
+        if written is not None:
+            await call.context.jobs.tell_cancelled(written)
+            return job_response(call, written)
+    raise Conflict("The job is changing too fast to be cancelled; try again.", code="job_busy")
+
+
+async def delete(call: Call) -> web.StreamResponse:
+    """Forget a job that has ended, with all its objects."""
+    job = await job_of(call)
+    if not job.is_ended:
+        raise Conflict("The job has not ended; cancel it first.", code="job_not_ended")
+    prefix = f"t/{job.tenant}/{job.id}/"
+    objects = call.context.objects
+    await objects.delete([key async for key, _ in objects.keys(prefix)])
+    await call.context.jobs.remove(job)
+    document = {"id": job.id, "object": "job", "deleted": True}
+    return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+async def image(call: Call) -> web.StreamResponse:
+    """Lead to one image by a fresh link, or with `?proxy=1` send its bytes."""
+    query = _query(call, {"proxy"})
+    job = await job_of(call)
+    made = _image(job, call.request.match_info["index"])
+    if query.get("proxy", "0") in {"1", "true"}:
+        return await send_object(
+            call.request,
+            call.context.objects,
+            made.key or "",
+            content_type=made.content_type or "application/octet-stream",
+            filename=f"{job.id}-{made.filename}",
+            etag=made.sha256,
+        )
+    link = links_of(job, call.context.objects, call.now)[made.index]
+    return web.Response(status=302, headers={"Location": link.url})
+
+
+async def job_of(call: Call) -> Job:
+    """Return the job that the address names, if it is the tenant's."""
+    job = await call.context.jobs.get(call.tenant.id, call.request.match_info["id"])
+    if job is None:
+        raise Missing("There is no such job.", code="job_not_found")
+    call.request[JOB_ID] = job.id
+    return job
+
+
+async def _draft(call: Call, body: Body) -> Draft:
+    ask = read(JobRequest, body.typed(JobRequest))
+    named = [await given_of(call, picture, f"images.{at}") for at, picture in enumerate(ask.images)]
+    masks = [given for name, given in body.files if name == "mask"]
+    if ask.mask is not None:
+        masks.append(await given_of(call, ask.mask, "mask"))
+    if len(masks) > 1:
+        raise Invalid("There is more than one mask.", param="mask", code="invalid_value")
+    files = [given for name, given in body.files if name != "mask"]
+    if len(named) + len(files) > 16:
+        raise Invalid("At most 16 images are taken.", param="images", code="invalid_value")
+    return Draft(
+        door="jobs",
+        model=ask.model,
+        request=request_of_job(ask),
+        extras=ask,
+        body=body,
+        images=(*named, *files),
+        mask=masks[0] if masks else None,
+    )
+
+
+async def given_of(call: Call, picture: Picture, param: str) -> Given:
+    """Return the image that a field names."""
+    if picture.image_url is not None:
+        return await call.context.intake.read(picture.image_url, param)
+    raise Invalid("There is no such file.", param=param, code="file_not_found")
+
+
+def _image(job: Job, index: str) -> Image:
+    made = next((image for image in job.images if str(image.index) == index), None)
+    if made is None or made.key is None or made.status is not ImageStatus.SUCCEEDED:
+        raise Missing("There is no such image.", code="image_not_found")
+    return made
+
+
+# -- queries ---------------------------------------------------------------------------------------------
+
+
+def _query(call: Call, names: set[str]) -> dict[str, str]:
+    """Return the query, each name known and there once."""
+    query = call.request.query
+    for name in query:
+        if name not in names:
+            raise Invalid("Unknown parameter.", param=name[:100], code="unknown_parameter")
+        if len(query.getall(name)) > 1:
+            raise Invalid("The parameter is there twice.", param=name, code="invalid_value")
+    return dict(query)
+
+
+def _wait(call: Call) -> float:
+    query = _query(call, {"wait"})
+    seconds = _number(query, "wait") or 0.0
+    return min(seconds, call.context.settings.limits.max_wait)
+
+
+def _number(query: dict[str, str], name: str) -> float | None:
+    if name not in query:
+        return None
+    text = query[name]
+    try:
+        number = float(text) if text.isascii() and len(text) <= 32 else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1e12:
+        raise Invalid("It must be a number, 0 or more.", param=name, code="invalid_value")
+    return number
+
+
+def _moment(query: dict[str, str], name: str) -> float | None:
+    return _number(query, name)
+
+
+def _whole(query: dict[str, str], name: str, default: int, allowed: range) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) in allowed):
+        raise Invalid(
+            f"It must be a whole number from {allowed.start} to {allowed.stop - 1}.",
+            param=name,
+            code="invalid_value",
+        )
+    return int(text)
+
+
+def _filter(query: dict[str, str]) -> Callable[[Job], bool]:
+    wanted: dict[str, str] = {}
+    for name, kind in (("status", JobStatus), ("type", JobType)):
+        if name in query:
+            if query[name] not in {str(value) for value in kind}:
+                raise Invalid(
+                    f"It must be one of {', '.join(kind)}.", param=name, code="invalid_value"
+                )
+            wanted[name] = query[name]
+    if "model" in query:
+        wanted["model"] = query["model"]
+    return lambda job: all(getattr(job, name) == value for name, value in wanted.items())

@@ -1,0 +1,103 @@
+"""What is said about each request: one JSON line on standard error, and its figures.
+
+A line names the route by its pattern and never by its address, whose query can open an object. Prompts,
+keys and bodies have no way into it.
+"""
+
+import logging
+import re
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from service.metrics import Metrics
+
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+TENANT: Final = web.RequestKey("tenant", str)
+JOB_ID: Final = web.RequestKey("job_id", str)
+
+_QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def set_up_logs(level: str) -> None:
+    """Send every line of this process to standard error as JSON; done once, by the process itself."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries get no word: aiohttp's complaints repeat what a stranger sent.
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+
+
+def log_requests(metrics: Metrics) -> Middleware:
+    """Return the outermost middleware: request id, common headers, one line and one figure each."""
+    log = structlog.get_logger()
+
+    @web.middleware
+    async def log_request(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        began = time.perf_counter()
+        request_id = request_id_of(request)
+        request[REQUEST_ID] = request_id
+        answer = await handler(request)
+        seconds = time.perf_counter() - began
+        route = _route(request)
+        metrics.answered(request.method if route else "-", route, answer.status, seconds)
+        if route not in _QUIET:
+            said: dict[str, Any] = {
+                "request_id": request_id,
+                "method": request.method[:16],
+                "route": route,
+                "status": answer.status,
+                "ms": round(seconds * 1000, 1),
+            }
+            if (tenant := request.get(TENANT)) is not None:
+                said["tenant"] = tenant
+            if (job_id := request.get(JOB_ID)) is not None:
+                said["job_id"] = job_id
+            log.info("request", **said)
+        return answer
+
+    return log_request
+
+
+async def add_headers(request: web.Request, answer: web.StreamResponse) -> None:
+    """Put on every answer, streamed ones too, what all of them carry."""
+    answer.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    answer.headers["Server"] = "darkroom"  # aiohttp would tell versions
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
+
+
+def request_id_of(request: web.BaseRequest) -> str:
+    """Return the client's own request id when it is plain, else a new one."""
+    theirs = request.headers.get("X-Request-Id", "")
+    return theirs if _ID.fullmatch(theirs) else f"req_{secrets.token_hex(12)}"
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical

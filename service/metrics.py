@@ -1,0 +1,92 @@
+"""What the service measures, for Prometheus: requests by route, and the queues as they are in Redis.
+
+Labels are routes, methods and statuses only: nothing that a client can make up becomes a label.
+"""
+
+from typing import Final
+
+import orjson
+from arq.jobs import deserialize_job_raw
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from storage import redis_keys
+from storage.redis_client import Commands
+
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 30, 60, 120, 300, 600)
+_QUEUES: Final = {"images": redis_keys.IMAGE_QUEUE, "webhooks": redis_keys.WEBHOOK_QUEUE}
+BELIEVED: Final = 1.0  # seconds
+
+
+class Metrics:
+    """One registry of one process."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "darkroom_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "darkroom_http_request_seconds",
+            "Seconds to answer, waits included",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._depth = Gauge(
+            "darkroom_queue_tasks", "Tasks by state", ["queue", "state"], registry=self.registry
+        )
+        self._age = Gauge(
+            "darkroom_queue_oldest_seconds",
+            "Seconds that the task which is next has been in the queue",
+            ["queue"],
+            registry=self.registry,
+        )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._until = 0.0
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        series = self._series.get((method, route, status))
+        if series is None:
+            series = self._series[method, route, status] = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(method, route),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
+
+    async def page(self, now: float) -> bytes:
+        """Return all figures in Prometheus's text form."""
+        if self._until <= now:
+            await self._look_at_queues(now)
+            self._until = now + BELIEVED
+        return generate_latest(self.registry)
+
+    async def _look_at_queues(self, now: float) -> None:
+        for name, queue in _QUEUES.items():
+            waiting = await self._commands.execute(
+                "ZCOUNT", queue, "-inf", f"({redis_keys.FIRST_MOMENT}"
+            )
+            late = await self._commands.execute(
+                "ZCOUNT", queue, redis_keys.FIRST_MOMENT, int(now * 1000)
+            )
+            every = await self._commands.execute("ZCARD", queue)
+            self._depth.labels(name, "waiting").set(waiting + late)
+            self._depth.labels(name, "held").set(every - waiting - late)
+            self._age.labels(name).set(await self._age_of_next(queue, now))
+
+    async def _age_of_next(self, queue: str, now: float) -> float:
+        """Return for how many seconds the task that is next has been in the queue."""
+        head = await self._commands.execute("ZRANGE", queue, 0, 0, "WITHSCORES")
+        if not head or float(head[1]) > now * 1000:
+            return 0.0
+        payload = await self._commands.execute("GET", redis_keys.payload(head[0].decode()))
+        if payload is None:
+            return 0.0
+        *_, enqueued_ms = deserialize_job_raw(payload, deserializer=orjson.loads)
+        return max(0.0, now - enqueued_ms / 1000)

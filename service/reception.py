@@ -1,0 +1,248 @@
+"""The reception: from a draft to a job that is taken in, and the wait for its end.
+
+In this order, so that nothing is kept for a request that is refused: the model and its deployments are
+asked whether they can, then the images go to objects, then one step takes the job in. A client that
+hangs up leaves its job behind: it goes on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from service.availability import Availability
+from service.draft import Draft
+from service.intake import Intake, inputs_of
+from service.settings import LimitSettings
+from storage.address import Allowance, check_url
+from storage.catalog import Catalog, Model
+from storage.changes import Changes, Feed
+from storage.errors import Conflict, Invalid, Missing, TooMany, Unavailable
+from storage.fit import Fit, Unfit, fit
+from storage.image import Image
+from storage.job import Job, JobId, JobStatus, JobType
+from storage.jobs import Idempotency, Jobs, new_job_id
+from storage.request import Adaptation, Request
+from storage.tenant import Tenant
+
+
+LOOK_AGAIN: Final = 5.0  # seconds; a change that was told to nobody is found by then
+_PAUSE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who submits, with which Idempotency-Key, under which request id, and when."""
+
+    tenant: Tenant
+    request_id: str
+    now: float
+    idempotency_key: str | None = None
+
+
+class Reception:
+    """Takes jobs in. Every method may raise a refusal of `storage.errors`."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        jobs: Jobs,
+        changes: Changes,
+        intake: Intake,
+        availability: Availability,
+        allowance: Allowance,
+        limits: LimitSettings,
+    ) -> None:
+        self._catalog = catalog
+        self._jobs = jobs
+        self._changes = changes
+        self._intake = intake
+        self._availability = availability
+        self._allowance = allowance
+        self._limits = limits
+
+    async def submit(
+        self, asker: Asker, draft: Draft, *, wait: float, is_gone: Callable[[], bool]
+    ) -> Job:
+        """Take the draft in and return its job as it stands when it has ended or `wait` is over.
+
+        `is_gone` says whether the client has hung up: then nobody waits any longer.
+        """
+        job = await self._decided(asker, draft)
+        if wait <= 0:
+            return await self._taken_in(asker, draft, job)
+        async with self._changes.of(job.id) as feed:
+            taken = await self._taken_in(asker, draft, job)
+            if taken.id == job.id:
+                return await self.followed(taken, feed, wait=wait, is_gone=is_gone)
+        return await self.ended(taken, wait=wait, is_gone=is_gone)
+
+    async def ended(self, job: Job, *, wait: float, is_gone: Callable[[], bool]) -> Job:
+        """Return a job as it stands when it has ended or `wait` seconds are over."""
+        if job.is_ended or wait <= 0:
+            return job
+        async with self._changes.of(job.id) as feed:
+            job = await self._again(job)
+            return await self.followed(job, feed, wait=wait, is_gone=is_gone)
+
+    async def followed(
+        self, job: Job, feed: Feed, *, wait: float, is_gone: Callable[[], bool]
+    ) -> Job:
+        """Do as `ended` does, with a feed that was there before the job was read."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait
+        while not job.is_ended and (left := end - loop.time()) > 0 and not is_gone():
+            told = await feed.next(min(left, LOOK_AGAIN))
+            if told is not None and not JobStatus(told["status"]).is_ended:
+                continue
+            try:
+                job = await self._again(job)
+            except Unavailable:  # the job is safe; whoever waits may as well go on waiting
+                await asyncio.sleep(_PAUSE)
+        return job
+
+    # -- deciding ------------------------------------------------------------------------------------
+
+    async def _decided(self, asker: Asker, draft: Draft) -> Job:
+        model = self._catalog.resolve(draft.model)
+        if model is None:
+            raise Missing(
+                "There is no such model; see GET /v1/models.", param="model", code="model_not_found"
+            )
+        self._check_text(draft.request)
+        job = self._job(asker, draft, model)
+        self._check_fit(job, model, draft)
+        await self._availability.check(model, asker.now)
+        return job
+
+    def _job(self, asker: Asker, draft: Draft, model: Model) -> Job:
+        job_id = new_job_id()
+        extras = draft.extras
+        inputs = inputs_of(asker.tenant.id, job_id, draft.given)
+        count = len(draft.images)
+        request = replace(
+            draft.request,
+            images=inputs[:count],
+            mask=inputs[count] if draft.mask is not None else None,
+        )
+        start_by = None if extras.start_within is None else asker.now + extras.start_within
+        return Job(
+            id=job_id,
+            tenant=asker.tenant.id,
+            type=JobType.EDIT if request.is_edit else JobType.GENERATION,
+            model=model.name,
+            request=request,
+            created_at=asker.now,
+            images=tuple(Image(index=index) for index in range(request.n)),
+            warnings=_warnings(draft, model),
+            metadata=extras.metadata,
+            webhook_url=self._webhook_url(extras.webhook_url),
+            webhook_events=extras.webhook_events,
+            priority=extras.priority,
+            start_by=start_by,
+            on_unknown=extras.on_unknown,
+            strict=extras.strict,
+            max_cost=extras.max_cost,
+            request_id=asker.request_id,
+        )
+
+    def _check_text(self, request: Request) -> None:
+        for param in ("prompt", "negative_prompt"):
+            if len(getattr(request, param) or "") > self._limits.prompt_chars:
+                raise Invalid(
+                    f"At most {self._limits.prompt_chars} characters are taken.",
+                    param=param,
+                    code="string_too_long",
+                )
+
+    def _check_fit(self, job: Job, model: Model, draft: Draft) -> None:
+        """Refuse what no deployment of the model can do, what `strict` forbids, what costs too much."""
+        request = job.request
+        if request.mask is not None and not request.images:
+            raise Invalid("A mask needs an image.", param="mask", code="invalid_value")
+        _check_mask(request)
+        fittings = [(deployment, fit(request, deployment)) for deployment in model.deployments]
+        able = [(deployment, found) for deployment, found in fittings if isinstance(found, Fit)]
+        if not able:
+            unfit = next(found for _, found in fittings if isinstance(found, Unfit))
+            raise Invalid(
+                f"The model {model.name} {unfit.reason}.", param=unfit.param, code="unsupported"
+            )
+        if job.strict:
+            exact = [pair for pair in able if not pair[1].adaptations]
+            lost = (*job.warnings, *(() if exact else able[0][1].adaptations))
+            if lost:
+                raise Invalid(
+                    f"{lost[0].param} cannot be applied as asked.",
+                    param=lost[0].param,
+                    code="not_applicable",
+                )
+        if job.max_cost is not None:
+            costs = [
+                deployment.price.of_images(
+                    request.n, inputs=len(request.images), quality=found.request.quality
+                ).amount
+                for deployment, found in able
+            ]
+            if all(cost is not None and cost > job.max_cost for cost in costs):
+                raise Invalid(
+                    "Every deployment of the model costs more than max_cost.",
+                    param="max_cost",
+                    code="max_cost_exceeded",
+                )
+
+    def _webhook_url(self, text: str | None) -> str | None:
+        if text is None:
+            return None
+        return str(
+            check_url(text, param="webhook_url", allow_http=False, allowance=self._allowance)
+        )
+
+    # -- taking in -----------------------------------------------------------------------------------
+
+    async def _taken_in(self, asker: Asker, draft: Draft, job: Job) -> Job:
+        """Keep the images, then the job; what was kept for a job that is not to be is removed."""
+        idempotency = None
+        if asker.idempotency_key is not None:
+            idempotency = Idempotency(asker.idempotency_key, draft.body.fingerprint(draft.door))
+        kept = await self._intake.keep(job.id, job.tenant, draft.given)
+        try:
+            added = await self._jobs.add(job, weight=asker.tenant.weight, idempotency=idempotency)
+        except (Conflict, Invalid, TooMany):
+            await self._intake.forget(kept)
+            raise
+        # Any other refusal leaves open whether the job was added; a sweep finds what nobody names.
+        if not added.existed:
+            return job
+        await self._intake.forget(kept)
+        return await self._found(job.tenant, added.id)
+
+    async def _again(self, job: Job) -> Job:
+        return await self._found(job.tenant, job.id)
+
+    async def _found(self, tenant: str, job_id: JobId) -> Job:
+        job = await self._jobs.get(tenant, job_id)
+        if job is None:
+            raise Missing("The job was deleted.", code="job_not_found")
+        return job
+
+
+def _warnings(draft: Draft, model: Model) -> tuple[Adaptation, ...]:
+    ignored = tuple(Adaptation(param=name[:100], action="dropped") for name in draft.ignored)
+    if draft.model in {None, model.name}:
+        return ignored
+    renamed = Adaptation(param="model", action="adapted", requested=draft.model, used=model.name)
+    return (renamed, *ignored)
+
+
+def _check_mask(request: Request) -> None:
+    mask, first = request.mask, request.images[0] if request.images else None
+    if mask is None or first is None or mask.width is None or first.width is None:
+        return
+    if (mask.width, mask.height) != (first.width, first.height):
+        raise Invalid(
+            f"The mask is {mask.width}x{mask.height}, the first image {first.width}x{first.height}.",
+            param="mask",
+            code="invalid_mask",
+        )

@@ -1,7 +1,7 @@
 """`python -m service`: serves. `python -m service keys …` and `tenants …`: who may use it.
 
-A fault of configuration is one line on standard error and exit code 78, so that a supervisor knows that
-trying again will not help.
+A fault of configuration is one line on standard error and exit code 78, so that a supervisor
+knows that trying again will not help.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """Who asks: the bearer key of a request, checked against what is kept of it.
 
-A key is looked up by its public id and its secret compared in constant time; for an id that nobody has,
-a digest that nobody has is compared all the same. Whatever is wrong with a key, the answer is the same.
-What was found is believed for a few seconds, so that a revoked key stops working within five.
+A key is looked up by its public id and its secret compared in constant time; for an id that
+nobody has, a digest that nobody has is compared all the same. Whatever is wrong with a key, the
+answer is the same. What was found is believed for a few seconds, so that a revoked key stops
+working within five.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Which deployments are on: what the workers announce, asked now and then.
 
-Only a worker knows which keys it has. While at least one announces itself, a model that none of them can
-serve is refused; while none does, jobs are taken in and wait for one.
+Only a worker knows which keys it has. While at least one announces itself, a model that none of
+them can serve is refused; while none does, jobs are taken in and wait for one.
 """
 
 from typing import Final

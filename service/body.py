@@ -78,7 +78,7 @@ async def read_json(request: web.Request, limits: LimitSettings) -> Body:
 async def read_json_or_form(
     request: web.Request, limits: LimitSettings, intake: Intake, *, files: frozenset[str]
 ) -> Body:
-    """Return the body as a JSON object or a form; `files` names the fields of a form that are files."""
+    """Return the body as a JSON object or a form; `files` names a form's fields that are files."""
     if request.content_type == "multipart/form-data":
         check_headers(request, limits)
         return await _Form(request, limits, intake, files).read()
@@ -216,7 +216,7 @@ def _held(fields: dict[str, Any], name: str, kind: type[Any]) -> Any:
     return held
 
 
-# -- the text of a form as the types of a model ----------------------------------------------------------
+# -- the text of a form as the types of a model --------------------------------------------------
 
 
 def _typed(fields: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def _typed(fields: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _read(text: str, kinds: frozenset[type[Any]]) -> Any:
-    """Return the value that the text stands for, or the text itself, which its field then refuses."""
+    """Return the value that the text stands for, or the text itself, for its field to refuse."""
     if str in kinds:
         return text
     if bool in kinds and text in {"true", "false"}:

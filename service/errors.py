@@ -1,7 +1,7 @@
 """Which status a refusal becomes, said here and nowhere else, and the one shape of every error.
 
-The body is OpenAI's on every route, so that any client of theirs reads it. What is not foreseen leaves
-as a plain 500 and is logged once, with its trace.
+The body is OpenAI's on every route, so that any client of theirs reads it. What is not foreseen
+leaves as a plain 500 and is logged once, with its trace.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -117,7 +117,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _of_http(error)
     except (ConnectionError, TimeoutError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 — the last resort; it is logged with its trace
         structlog.get_logger().exception("unforeseen", path=request.path[:200])
         return error_response(500, _SERVER, "internal_error", "Something went wrong on our side.")
 

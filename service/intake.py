@@ -1,8 +1,8 @@
-"""How images come in: as parts of a form, as base64, as data URLs, or as URLs that a worker fetches.
+"""How images come in: in a form, as base64, as data URLs, or as URLs that a worker fetches.
 
-Bytes of a client never wait in memory in any number: a part of a form goes to a spool file as it comes,
-base64 is measured before it is decoded. What an image is, its content says, and never a name or a
-header. Whatever was taken in lies in objects before the job exists, or is gone again.
+Bytes of a client never wait in memory in any number: a part of a form goes to a spool file as it
+comes, base64 is measured before it is decoded. What an image is, its content says, and never a
+name or a header. Whatever was taken in lies in objects before the job exists, or is gone again.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ READ_WHOLE: Final = 8_388_608  # bytes of a spooled file that are read at once t
 HEAD: Final = 1_048_576
 _INLINE: Final = 65_536  # bytes that are examined without a thread
 _DATA_URL: Final = re.compile(
-    r"data:image/[a-z0-9.+-]{1,40}(?:;[a-z]+=[a-z0-9-]{1,40})?;base64,", re.I
+    r"data:image/[a-z0-9.+-]{1,40}(?:;[a-z]+=[a-z0-9-]{1,40})?;base64,", re.IGNORECASE
 )
 _EXTENSIONS: Final = {"jpeg": "jpg"}
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One image as it came in: a URL, or bytes in memory or in a spool file with what they measured."""
+    """One image as it came in: a URL, or bytes in memory or in a spool file, measured."""
 
     input: Input
     content: bytes | Path | None = field(default=None, repr=False)
@@ -196,7 +196,7 @@ class Intake:
                 )
         except (BadImage, TooLarge) as error:
             if isinstance(content, Path):
-                content.unlink(missing_ok=True)
+                content.unlink(missing_ok=True)  # noqa: ASYNC240 — one file, of ours
             raise type(error)(f"{error.message}.", param=param, code=error.code) from None
         known = Input(
             content_type=facts.content_type,

@@ -1,7 +1,7 @@
 """What is said about each request: one JSON line on standard error, and its figures.
 
-A line names the route by its pattern and never by its address, whose query can open an object. Prompts,
-keys and bodies have no way into it.
+A line names the route by its pattern and never by its address, whose query can open an object.
+Prompts, keys and bodies have no way into it.
 """
 
 import logging
@@ -33,7 +33,7 @@ _HEADERS: Final = {
 
 
 def set_up_logs(level: str) -> None:
-    """Send every line of this process to standard error as JSON; done once, by the process itself."""
+    """Send every line of this process to standard error as JSON; the process does it once."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[

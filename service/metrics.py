@@ -1,4 +1,4 @@
-"""What the service measures, for Prometheus: requests by route, and the queues as they are in Redis.
+"""What the service measures, for Prometheus: requests by route, and the queues.
 
 Labels are routes, methods and statuses only: nothing that a client can make up becomes a label.
 """

@@ -1,8 +1,8 @@
 """The reception: from a draft to a job that is taken in, and the wait for its end.
 
-In this order, so that nothing is kept for a request that is refused: the model and its deployments are
-asked whether they can, then the images go to objects, then one step takes the job in. A client that
-hangs up leaves its job behind: it goes on.
+In this order, so that nothing is kept for a request that is refused: the model and its
+deployments are asked whether they can, then the images go to objects, then one step takes the job
+in. A client that hangs up leaves its job behind: it goes on.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class Reception:
                 await asyncio.sleep(_PAUSE)
         return job
 
-    # -- deciding ------------------------------------------------------------------------------------
+    # -- deciding ---------------------------------------------------------------------------------
 
     async def _decided(self, asker: Asker, draft: Draft) -> Job:
         model = self._catalog.resolve(draft.model)
@@ -157,7 +157,7 @@ class Reception:
                 )
 
     def _check_fit(self, job: Job, model: Model, draft: Draft) -> None:
-        """Refuse what no deployment of the model can do, what `strict` forbids, what costs too much."""
+        """Refuse what no deployment can do, what `strict` forbids and what costs too much."""
         request = job.request
         if request.mask is not None and not request.images:
             raise Invalid("A mask needs an image.", param="mask", code="invalid_value")
@@ -199,7 +199,7 @@ class Reception:
             check_url(text, param="webhook_url", allow_http=False, allowance=self._allowance)
         )
 
-    # -- taking in -----------------------------------------------------------------------------------
+    # -- taking in --------------------------------------------------------------------------------
 
     async def _taken_in(self, asker: Asker, draft: Draft, job: Job) -> Job:
         """Keep the images, then the job; what was kept for a job that is not to be is removed."""
@@ -242,7 +242,7 @@ def _check_mask(request: Request) -> None:
         return
     if (mask.width, mask.height) != (first.width, first.height):
         raise Invalid(
-            f"The mask is {mask.width}x{mask.height}, the first image {first.width}x{first.height}.",
+            f"The mask is {mask.width}x{mask.height}; the image is {first.width}x{first.height}.",
             param="mask",
             code="invalid_mask",
         )

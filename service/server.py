@@ -1,7 +1,7 @@
 """The sockets: how the application is served, and what a client hears that speaks no HTTP.
 
-aiohttp's own answer to a broken request repeats the bytes that broke it, in the body and in the log;
-a mistyped header may be a key. Here such a client gets the plain error that everybody gets.
+aiohttp's own answer to a broken request repeats the bytes that broke it, in the body and in the
+log; a mistyped header may be a key. Here such a client gets the plain error that everybody gets.
 """
 
 import asyncio

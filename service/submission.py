@@ -1,7 +1,7 @@
 """What all submitting doors have in common: the walk from a draft to an answer.
 
-A door differs in how it reads a request and how it shows a job; what `Prefer` and `Idempotency-Key` mean
-is the same on each.
+A door differs in how it reads a request and how it shows a job; what `Prefer` and `Idempotency-
+Key` mean is the same on each.
 """
 
 from collections.abc import Awaitable, Callable
@@ -46,7 +46,7 @@ def asker_of(call: Call) -> Asker:
 
 
 async def answer_at_once(call: Call, draft: Draft) -> web.StreamResponse:
-    """Answer as the native door does: 202 with the job, or 200 when it ended within `Prefer: wait`."""
+    """Answer as the native door does: 202 with the job, or 200 if it ends within `Prefer: wait`."""
     prefers = preference(call.request.headers)
     wait = min(prefers.wait or 0.0, call.context.settings.limits.max_wait)
     job = await submit(call, draft, wait=wait)

@@ -96,7 +96,7 @@ def _stated(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-# -- showing ---------------------------------------------------------------------------------------------
+# -- showing -------------------------------------------------------------------------------------
 
 
 async def send_links(call: Call, job: Job, *, lifetime: float | None = None) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Sending objects: the bytes of images, whole or in part, with the headers that keep them harmless."""
+"""Sending objects: the bytes of images, whole or in part, with headers that keep them harmless."""
 
 import re
 from contextlib import aclosing
@@ -82,7 +82,7 @@ async def _send(
 
 
 def _wanted(request: web.Request, size: int) -> tuple[int, int]:
-    """Return the first byte and the one after the last; a range that is not understood means all."""
+    """Return the first byte and the one after the last; a range not understood means all."""
     match = _RANGE.fullmatch(request.headers.get("Range", "")[:60])
     if match is None or not (match[1] or match[2]):
         return 0, size

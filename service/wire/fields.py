@@ -1,7 +1,7 @@
 """The fields that several doors share, each with its limits, said once.
 
-Types are strict: a number in quotes is no number. What a client wrote is never repeated in a complaint
-beyond a name.
+Types are strict: a number in quotes is no number. What a client wrote is never repeated in a
+complaint beyond a name.
 """
 
 import re

@@ -1,7 +1,7 @@
 """JSON as it is accepted here: one object, shallow, of bounded size, no name said twice.
 
-There is one parser. It takes neither NaN nor lone surrogates nor a byte order mark; what it lets pass is
-counted here, since a small body can cost much.
+There is one parser. It takes neither NaN nor lone surrogates nor a byte order mark; what it lets
+pass is counted here, since a small body can cost much.
 """
 
 import json

@@ -138,7 +138,7 @@ async def _settled(commands: Commands, held: int) -> None:
     running, before = -1, -2
     for _ in range(40):
         await asyncio.sleep(1)
-        cursor, running = b"0", 0
+        running = 0
         keys = await commands.execute("KEYS", f"{redis_keys.IN_PROGRESS_PREFIX}*")
         running = len(keys)
         if running in {held, before}:

@@ -36,7 +36,16 @@ from storage.objects import (
     checked_type,
     disposition,
 )
-from storage.s3_client import FAILURES, code_of, is_absent, judged, open_client, refusal
+from storage.s3_client import (
+    FAILURES,
+    Signer,
+    code_of,
+    is_absent,
+    judged,
+    open_client,
+    open_session,
+    refusal,
+)
 from storage.settings import ObjectsSettings
 
 
@@ -64,9 +73,11 @@ class S3Objects:
         self._prefix = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
         self._timeout = settings.operation_timeout
         self._verify = settings.verify_uploads
-        self._client = self._signer = open_client(settings, settings.endpoint_url)
+        session = open_session(settings)
+        self._client = self._public = open_client(session, settings, settings.endpoint_url)
         if settings.public_endpoint_url is not None:
-            self._signer = open_client(settings, settings.public_endpoint_url)
+            self._public = open_client(session, settings, settings.public_endpoint_url)
+        self._signer = Signer(self._public, session, settings.bucket)
         self._slots = asyncio.Semaphore(settings.max_connections)
         # A thread can be left behind in a read that nobody awaits; the others must not wait for it.
         self._threads = ThreadPoolExecutor(settings.max_connections * 2, "objects")
@@ -96,16 +107,11 @@ class S3Objects:
         self, key: str, *, content_type: str, filename: str, lifetime: float, now: float
     ) -> Link:
         seconds = max(1, int(checked_lifetime(lifetime)))
-        url = self._signer.generate_presigned_url(
-            "get_object",
-            Params={
-                "Bucket": self._bucket,
-                "Key": self._name(key),
-                "ResponseContentType": checked_type(content_type),
-                "ResponseContentDisposition": disposition(filename),
-            },
-            ExpiresIn=seconds,
-        )
+        said = {
+            "response-content-type": checked_type(content_type),
+            "response-content-disposition": disposition(filename),
+        }
+        url = self._signer.sign(self._name(key), said, seconds=seconds)
         return Link(url, float(int(now) + seconds))
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, float]]:
@@ -128,7 +134,7 @@ class S3Objects:
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
-        self._signer.close()
+        self._public.close()
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)

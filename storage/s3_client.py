@@ -8,10 +8,14 @@ repeated: what remains is the store's own code for it.
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import boto3
 from botocore import exceptions
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
@@ -54,17 +58,65 @@ UNREACHED: Final = (
 FAILURES: Final = (exceptions.ClientError, exceptions.BotoCoreError, *UNREACHED)
 
 
-def open_client(settings: ObjectsSettings, endpoint_url: str | None) -> "S3Client":
+class Signer:
+    """Signs what a GET of one bucket may ask, for a third of the client's own price.
+
+    The client works out anew for every URL where the bucket is; here it is asked once.
+    """
+
+    def __init__(self, client: "S3Client", session: boto3.session.Session, bucket: str) -> None:
+        self._client = client
+        self._session = session
+        self._bucket = bucket
+        self._base = ""
+
+    def sign(self, name: str, said: Mapping[str, str], *, seconds: int) -> str:
+        """Return the URL of the object with these signed parameters, good for so many seconds.
+
+        Raises `ObjectsRefused` when boto3's chain has no credentials.
+        """
+        try:
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise exceptions.NoCredentialsError
+            if not self._base:
+                self._base = self._located()
+            frozen = credentials.get_frozen_credentials()
+        except FAILURES as error:
+            raise refusal(error) from None
+        request = AWSRequest("GET", self._base + quote(name, safe="/~"), params=dict(said))
+        region = self._client.meta.region_name
+        S3SigV4QueryAuth(frozen, "s3", region, expires=seconds).add_auth(request)
+        return str(request.url)
+
+    def _located(self) -> str:
+        params = {"Bucket": self._bucket, "Key": "-"}
+        url = self._client.generate_presigned_url("get_object", Params=params)
+        return url.partition("?")[0].removesuffix("-")
+
+
+def open_session(settings: ObjectsSettings) -> boto3.session.Session:
+    """Return a session that finds its credentials through boto3's own chain."""
+    try:
+        return boto3.session.Session(region_name=settings.region)
+    except exceptions.BotoCoreError as error:
+        raise ObjectsRefused(f"The object store cannot be set up: {error}") from error
+
+
+def open_client(
+    session: boto3.session.Session, settings: ObjectsSettings, endpoint_url: str | None
+) -> "S3Client":
     """Return a client for the store, or raise `ObjectsRefused` for settings that cannot be.
 
-    Nothing is dialled. Credentials come from boto3's own chain.
+    Nothing is dialled.
     """
+    # Without TLS the signature is all that guards the bytes.
+    unsigned = settings.unsigned_payload and not (endpoint_url or "").startswith("http:")
     try:
-        client = _client(settings, endpoint_url, unsigned=settings.unsigned_payload)
-        if settings.unsigned_payload and not client.meta.endpoint_url.startswith("https:"):
-            # Only now is it known: the environment may name the endpoint too. Without TLS the
-            # signature is all that guards the bytes.
-            client = _client(settings, endpoint_url, unsigned=False)
+        client = _client(session, settings, endpoint_url, unsigned=unsigned)
+        if unsigned and not client.meta.endpoint_url.startswith("https:"):
+            # Only now is it known: the environment may name an endpoint too.
+            client = _client(session, settings, endpoint_url, unsigned=False)
     except (exceptions.BotoCoreError, ValueError) as error:
         raise ObjectsRefused(f"The object store cannot be set up: {error}") from error
     client.meta.events.register_last("before-call.s3.PutObject", _without_expect)
@@ -101,8 +153,13 @@ def judged(code: str, status: int) -> ObjectsUnavailable | ObjectsRefused:
     return ObjectsRefused(f"The object store refused ({said}).")
 
 
-def _client(settings: ObjectsSettings, endpoint_url: str | None, *, unsigned: bool) -> "S3Client":
-    session = boto3.session.Session(region_name=settings.region)
+def _client(
+    session: boto3.session.Session,
+    settings: ObjectsSettings,
+    endpoint_url: str | None,
+    *,
+    unsigned: bool,
+) -> "S3Client":
     return session.client(
         "s3",
         region_name=session.region_name or "us-east-1",

@@ -12,12 +12,12 @@ from aiohttp import ClientSession
 from storage.errors import Error
 from storage.objects import Objects, ObjectsRefused, ObjectsUnavailable, open_objects
 from storage.settings import ObjectsSettings
-from tests.s3server.fixtures import s3_bucket, s3_server
+from tests.s3server.fixtures import s3_bucket, s3_buckets, s3_server
 from tests.s3server.server import S3Server
 from tests.suites.objects import KEY, PNG, Fetched, ObjectsSuite, fetched
 
 
-__all__ = ["s3_bucket", "s3_server"]
+__all__ = ["s3_bucket", "s3_buckets", "s3_server"]
 
 
 def opened(server: S3Server, bucket: str, **changes: object) -> Objects:
@@ -89,12 +89,6 @@ async def test_prefixes_in_one_bucket_do_not_see_each_other(
     assert [key async for key, _ in all_.keys("")] == [f"one/{KEY}", f"other/{KEY}"]
     for objects in (one, other, all_):
         await objects.close()
-
-
-async def test_more_keys_than_one_request_takes_are_deleted(objects: Objects) -> None:
-    await objects.put(KEY, b"x", content_type=PNG)
-    await objects.delete([*(f"absent/{at}.png" for at in range(1001)), KEY])
-    assert await objects.stat(KEY) is None
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,29 @@ BAD_KEYS = [
     "x" * 161,
     "/".join(["x" * 100] * 8),
 ]
+RANGES = [
+    (0, None),
+    (0, 1),
+    (1, 5),
+    (600_000, None),
+    (999_999, 1_000_000),
+    (999_999, 2_000_000),
+    (1_000_000, None),
+    (5_000_000, 5_000_001),
+]
+FILENAMES = {
+    "job_1-0.png": 'attachment; filename="job_1-0.png"',
+    'a"b;c.png': "attachment; filename=\"a_b_c.png\"; filename*=UTF-8''a%22b%3Bc.png",
+    "ü☂.png": "attachment; filename=\"__.png\"; filename*=UTF-8''%C3%BC%E2%98%82.png",
+    "../../etc/x.png": 'attachment; filename="_.._etc_x.png"',
+    "a\r\nSet-Cookie: b.png": (
+        "attachment; filename=\"a__Set-Cookie_ b.png\"; filename*=UTF-8''a__Set-Cookie%3A%20b.png"
+    ),
+    "\u202egnp.exe": 'attachment; filename="_gnp.exe"',
+    "\ud800": 'attachment; filename="_"',
+    "": 'attachment; filename="image"',
+    "x" * 5000: f'attachment; filename="{"x" * 120}"',
+}
 
 
 class Fetched(NamedTuple):
@@ -67,29 +90,29 @@ async def fetched(session: ClientSession, url: str) -> Fetched:
         return Fetched(answer.status, dict(answer.headers), await answer.read())
 
 
+def asking(url: str, *query: tuple[str, str]) -> str:
+    return urlsplit(url)._replace(query=urlencode(query, quote_via=quote, safe="")).geturl()
+
+
+def other(value: str) -> str:
+    return ("1" if value[0] != "1" else "2") + value[1:]
+
+
 def tampered(url: str) -> dict[str, str]:
     """Every URL that says one thing less, more or other than this one."""
-    parts = urlsplit(url)
-    said = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-
-    def asking(*query: tuple[str, str]) -> str:
-        return parts._replace(query=urlencode(query, quote_via=quote, safe="")).geturl()
-
-    assert asking(*said) == url
+    said = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
+    assert asking(url, *said) == url
     forged = {
         "another key": url.replace("/0.png?", "/1.png?"),
-        "a parameter added": asking(*said, ("response-cache-control", "x")),
+        "a parameter added": asking(url, *said, ("response-cache-control", "x")),
     }
     for at, (name, value) in enumerate(said):
         before, after = said[:at], said[at + 1 :]
-        other = (name, ("1" if value[0] != "1" else "2") + value[1:])
         longer = (name, str(int(value) + 3600) if value.isdigit() else value + "0")
         forged |= {
-            f"{name} removed": asking(*before, *after),
-            f"{name} changed": asking(*before, other, *after),
-            f"{name} longer": asking(*before, longer, *after),
-            f"{name} repeated": asking(*said, other),
-            f"{name} repeated before": asking(other, *said),
+            f"{name} removed": asking(url, *before, *after),
+            f"{name} changed": asking(url, *before, (name, other(value)), *after),
+            f"{name} longer": asking(url, *before, longer, *after),
         }
     return forged
 
@@ -169,27 +192,15 @@ class ObjectsSuite:
         with pytest.raises(TooLarge):
             await objects.get(KEY, limit=999)
 
-    @pytest.mark.parametrize(
-        ("start", "end"),
-        [
-            (0, None),
-            (0, 1),
-            (1, 5),
-            (600_000, None),
-            (999_999, 1_000_000),
-            (999_999, 2_000_000),
-            (1_000_000, None),
-            (5_000_000, 5_000_001),
-        ],
-    )
-    async def test_a_range_is_a_slice(self, objects: Objects, start: int, end: int | None) -> None:
+    async def test_a_range_is_a_slice(self, objects: Objects) -> None:
         data = os.urandom(1_000_000)
         await objects.put(KEY, data, content_type=PNG)
-        chunks = await objects.stream(KEY, start=start, end=end)
-        assert chunks is not None
-        got = [chunk async for chunk in chunks]
-        assert b"".join(got) == data[start:end]
-        assert all(0 < len(chunk) <= CHUNK for chunk in got)
+        for start, end in RANGES:
+            chunks = await objects.stream(KEY, start=start, end=end)
+            assert chunks is not None
+            got = [chunk async for chunk in chunks]
+            assert b"".join(got) == data[start:end]
+            assert all(0 < len(chunk) <= CHUNK for chunk in got)
 
     async def test_an_empty_object_is_streamed_as_nothing(self, objects: Objects) -> None:
         await objects.put(KEY, b"", content_type=PNG)
@@ -198,13 +209,11 @@ class ObjectsSuite:
             assert chunks is not None
             assert [chunk async for chunk in chunks] == []
 
-    @pytest.mark.parametrize(("start", "end"), [(-1, None), (5, 5), (5, 4), (0, 0)])
-    async def test_a_range_of_nothing_is_invalid(
-        self, objects: Objects, start: int, end: int
-    ) -> None:
+    async def test_a_range_of_nothing_is_invalid(self, objects: Objects) -> None:
         await objects.put(KEY, b"0123456789", content_type=PNG)
-        with pytest.raises(Invalid):
-            await objects.stream(KEY, start=start, end=end)
+        for start, end in ((-1, None), (5, 5), (5, 4), (0, 0)):
+            with pytest.raises(Invalid):
+                await objects.stream(KEY, start=start, end=end)
 
     async def test_a_stream_may_be_left_in_the_middle(self, objects: Objects) -> None:
         data = os.urandom(2_000_000)
@@ -245,10 +254,10 @@ class ObjectsSuite:
             assert sorted(found) == [key for key in kept if key.startswith(prefix)]
             assert all(started - 2 <= at <= time.time() + 2 for at in found.values())
 
-    @pytest.mark.parametrize("prefix", ["/", "..", "../", "a//", "a/../", ".", "a\0"])
-    async def test_a_prefix_that_no_key_has_is_invalid(self, objects: Objects, prefix: str) -> None:
-        with pytest.raises(Invalid):
-            await anext(aiter(objects.keys(prefix)))
+    async def test_a_prefix_that_no_key_has_is_invalid(self, objects: Objects) -> None:
+        for prefix in ("/", "..", "../", "a//", "a/../", ".", "a\0"):
+            with pytest.raises(Invalid):
+                await anext(aiter(objects.keys(prefix)))
 
     async def test_delete_removes_many_and_does_not_mind_the_absent(self, objects: Objects) -> None:
         kept = [f"a/{at}/0.png" for at in range(5)]
@@ -260,33 +269,27 @@ class ObjectsSuite:
         await objects.delete(key for key in kept)
         assert [key async for key, _ in objects.keys("")] == []
 
-    @pytest.mark.parametrize("key", BAD_KEYS)
-    async def test_what_is_not_a_key_is_refused_at_every_door(
-        self, objects: Objects, key: str
-    ) -> None:
-        with pytest.raises(Invalid):
-            await objects.put(key, b"x", content_type=PNG)
-        with pytest.raises(Invalid):
-            await objects.get(key, limit=1)
-        with pytest.raises(Invalid):
-            await objects.stream(key)
-        with pytest.raises(Invalid):
-            await objects.stat(key)
-        with pytest.raises(Invalid):
-            await objects.delete([key])
-        with pytest.raises(Invalid):
-            objects.link(key, content_type=PNG, filename="a.png", lifetime=60, now=time.time())
+    async def test_what_is_not_a_key_is_refused_at_every_door(self, objects: Objects) -> None:
+        for key in BAD_KEYS:
+            with pytest.raises(Invalid):
+                await objects.put(key, b"x", content_type=PNG)
+            with pytest.raises(Invalid):
+                await objects.get(key, limit=1)
+            with pytest.raises(Invalid):
+                await objects.stream(key)
+            with pytest.raises(Invalid):
+                await objects.stat(key)
+            with pytest.raises(Invalid):
+                await objects.delete([key])
+            with pytest.raises(Invalid):
+                objects.link(key, content_type=PNG, filename="a", lifetime=60, now=time.time())
 
-    @pytest.mark.parametrize(
-        "content_type", ["text/html", "image/svg+xml", "", "image/png\r\nA: b"]
-    )
-    async def test_a_type_that_a_browser_would_run_is_refused(
-        self, objects: Objects, content_type: str
-    ) -> None:
-        with pytest.raises(Invalid):
-            await objects.put(KEY, b"x", content_type=content_type)
-        with pytest.raises(Invalid):
-            objects.link(KEY, content_type=content_type, filename="a", lifetime=60, now=time.time())
+    async def test_a_type_that_a_browser_would_run_is_refused(self, objects: Objects) -> None:
+        for bad in ("text/html", "image/svg+xml", "", "image/png\r\nA: b", "image/png; a=b"):
+            with pytest.raises(Invalid):
+                await objects.put(KEY, b"x", content_type=bad)
+            with pytest.raises(Invalid):
+                objects.link(KEY, content_type=bad, filename="a", lifetime=60, now=time.time())
 
     async def test_check_leaves_nothing_behind(self, objects: Objects) -> None:
         await objects.check()
@@ -306,34 +309,16 @@ class ObjectsSuite:
         assert got.headers["Content-Type"] == "image/webp"
         assert got.headers["Content-Disposition"] == 'attachment; filename="job_1-0.webp"'
 
-    @pytest.mark.parametrize(
-        ("filename", "header"),
-        [
-            ('a"b;c.png', "attachment; filename=\"a_b_c.png\"; filename*=UTF-8''a%22b%3Bc.png"),
-            (
-                "ü ☂.png",
-                "attachment; filename=\"_ _.png\"; filename*=UTF-8''%C3%BC%20%E2%98%82.png",
-            ),
-            ("../../etc/x.png", 'attachment; filename="_.._etc_x.png"'),
-            ("a\r\nSet-Cookie: b.png", None),
-            ("\u202egnp.exe", None),
-            ("\ud800", None),
-            ("", 'attachment; filename="image"'),
-            ("x" * 5000, f'attachment; filename="{"x" * 120}"'),
-        ],
-    )
     async def test_a_filename_cannot_break_out_of_its_header(
-        self, objects: Objects, outside: Outside, filename: str, header: str | None
+        self, objects: Objects, outside: Outside
     ) -> None:
         await objects.put(KEY, b"picture", content_type=PNG)
-        link = objects.link(KEY, content_type=PNG, filename=filename, lifetime=60, now=time.time())
-        got = await outside.fetch(link.url)
-        assert (got.status, got.body) == (200, b"picture")
-        assert got.headers["Content-Disposition"].startswith('attachment; filename="')
-        assert "Set-Cookie" not in got.headers
-        assert "\u202e" not in got.headers["Content-Disposition"]
-        if header is not None:
+        for name, header in FILENAMES.items():
+            link = objects.link(KEY, content_type=PNG, filename=name, lifetime=60, now=time.time())
+            got = await outside.fetch(link.url)
+            assert (got.status, got.body) == (200, b"picture")
             assert got.headers["Content-Disposition"] == header
+            assert "Set-Cookie" not in got.headers
 
     async def test_a_link_that_was_changed_anywhere_opens_nothing(
         self, objects: Objects, outside: Outside
@@ -342,13 +327,30 @@ class ObjectsSuite:
         await objects.put("tenant_1/job_1/1.png", b"secret", content_type=PNG)
         link = objects.link(KEY, content_type=PNG, filename="a.png", lifetime=60, now=time.time())
         forged = tampered(link.url)
-        assert len(forged) > 20
+        assert len(forged) >= 14
         for what, url in forged.items():
             assert url != link.url
             got = await outside.fetch(url)
             assert 400 <= got.status < 500, what
             assert b"secret" not in got.body, what
         assert (await outside.fetch(link.url)).body == b"secret"
+
+    async def test_what_a_link_says_twice_is_refused_or_ignored(
+        self, objects: Objects, outside: Outside
+    ) -> None:
+        await objects.put(KEY, b"picture", content_type=PNG)
+        link = objects.link(KEY, content_type=PNG, filename="a.png", lifetime=60, now=time.time())
+        signed = await outside.fetch(link.url)
+        said = parse_qsl(urlsplit(link.url).query)
+        for name, value in said:
+            twice = (name, other(value))
+            for url in (asking(link.url, twice, *said), asking(link.url, *said, twice)):
+                got = await outside.fetch(url)
+                if got.status != 200:
+                    assert b"picture" not in got.body
+                    continue
+                for header in ("Content-Type", "Content-Disposition"):
+                    assert got.headers[header] == signed.headers[header]
 
     async def test_a_link_ends_at_its_time(self, objects: Objects, outside: Outside) -> None:
         await objects.put(KEY, b"picture", content_type=PNG)
@@ -367,7 +369,7 @@ class ObjectsSuite:
         await objects.delete([KEY])
         assert (await outside.fetch(link.url)).status == 404
 
-    @pytest.mark.parametrize("lifetime", [0, -1, 86_400.5, float("inf"), float("nan")])
-    async def test_a_link_lives_for_a_day_at_most(self, objects: Objects, lifetime: float) -> None:
-        with pytest.raises(Invalid):
-            objects.link(KEY, content_type=PNG, filename="a", lifetime=lifetime, now=time.time())
+    async def test_a_link_lives_for_a_day_at_most(self, objects: Objects) -> None:
+        for bad in (0, -1, 86_400.5, float("inf"), float("nan")):
+            with pytest.raises(Invalid):
+                objects.link(KEY, content_type=PNG, filename="a", lifetime=bad, now=time.time())

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,16 @@ from worker.pixels.frame import HEAD, head, sizes
 
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
+_INHERITED: Final = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+)
 _MAX_META: Final = 65_536
 _MAX_ANSWER: Final = 256_000_000
 
@@ -117,8 +127,14 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Say whether the process is known to run."""
-        return self._process.returncode is None
+        """Say whether the process still holds its end of the line, and keeps silent until asked."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     async def ask(
         self, call: str, params: Mapping[str, Any], blobs: Sequence[bytes]
@@ -137,21 +153,27 @@ class Child:
         except (OSError, EOFError):
             raise await self._cause() from None
         match meta:
-            case {"bad": str(reason)}:
-                raise BadImage(reason)
+            case {"bad": str(message), "param": param}:
+                raise BadImage(message, param=param)
             case {"fault": str(detail)}:
                 reason = Fault.MEMORY if detail == "MemoryError" else Fault.CRASH
                 raise ImagingFailed(reason, detail)
         return meta, answers
 
-    async def end(self) -> None:
-        """Kill the process and wait until it is gone."""
-        self._sock.close()
+    def kill(self) -> None:
+        """Kill the process; a call that waits for it fails."""
         if self._process.returncode is None:
-            try:
+            with suppress(ProcessLookupError):
                 self._process.kill()
-            except ProcessLookupError:
-                return
+
+    async def end(self) -> None:
+        """Kill the process, which nobody may be asking, and wait until it is gone."""
+        self._sock.close()
+        self.kill()
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait until the process has ended."""
         await self._process.wait()
 
     async def _send(self, meta: dict[str, Any], blobs: Sequence[bytes]) -> None:

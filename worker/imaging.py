@@ -12,7 +12,7 @@ is killed while it rests. A socket per child, JSON and raw bytes need less code 
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -39,9 +39,9 @@ class Decoded:
 class Imaging:
     """The door to the pixels.
 
-    At most `children` processes work at once, by default one per core; up to `waiting` calls wait
-    for one, none longer than `patience` seconds. A call is killed after `terms.wall` seconds; a
-    child without work ends after `idle` seconds. `limits` hold for every image that is read.
+    At most `children` processes work at once, by default one per core up to four; up to `waiting`
+    calls wait for one, none longer than `patience` seconds. A call is killed after `terms.wall`
+    seconds; a child without work ends after `idle` seconds. `limits` hold for every image read.
 
     Every method raises `BadImage` when the bytes given are at fault, and `ImagingFailed` when no
     answer came; the work of a call that is cancelled is killed. Image formats are "png", "jpeg" and
@@ -58,7 +58,7 @@ class Imaging:
         limits: Limits | None = None,
         terms: Terms | None = None,
     ) -> None:
-        self._slots = asyncio.Semaphore(children or len(os.sched_getaffinity(0)))
+        self._slots = asyncio.Semaphore(children or min(4, len(os.sched_getaffinity(0))))
         self._waiting = waiting
         self._patience = patience
         self._idle_seconds = idle
@@ -148,10 +148,15 @@ class Imaging:
     async def close(self) -> None:
         """End all children, also those at work, and wait until they are gone."""
         self._closed = True
-        for child in [*self._idle, *self._busy]:
+        for child in list(self._idle):
             self._end(child)
-        if self._ending:
-            await asyncio.wait(self._ending, timeout=5.0)
+        for child in self._busy:
+            child.kill()  # whoever asks it sees it die, and ends it
+            self._watch(child.gone())
+        while self._ending:
+            done, _ = await asyncio.wait(list(self._ending), timeout=5.0)
+            if not done:
+                return
 
     async def _one(self, call: str, blobs: Sequence[bytes], **params: Any) -> bytes:
         _, (data,) = await self._ask(call, blobs, **params)
@@ -203,6 +208,9 @@ class Imaging:
         if self._closed:
             raise ImagingFailed(Fault.CLOSED)
         child = await Child.start(self._terms)
+        if self._closed:
+            self._end(child)
+            raise ImagingFailed(Fault.CLOSED)
         self._busy.add(child)
         return child
 
@@ -219,6 +227,9 @@ class Imaging:
         timer = self._idle.pop(child, None)
         if timer is not None:
             timer.cancel()
-        task = asyncio.get_running_loop().create_task(child.end())
+        self._watch(child.end())
+
+    def _watch(self, end: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(end)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

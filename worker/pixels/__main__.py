@@ -1,6 +1,7 @@
 """The life of a child: take the limits, then do call after call until the parent hangs up."""
 
 import json
+import os
 import resource
 import signal
 import sys
@@ -50,6 +51,7 @@ def _take_limits(memory: int) -> None:
     # Whoever stops the worker signals the whole group; a child ends when its parent hangs up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(5)  # whoever renews the leases goes first
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -73,7 +75,7 @@ def _answer(
     try:
         result = function(*blobs, **params)
     except BadImage as error:
-        return {"bad": error.message}, []
+        return {"bad": error.message, "param": error.param}, []
     except Exception as error:  # noqa: BLE001 — the parent is told and starts another child
         return {"fault": type(error).__name__}, []
     if isinstance(result, bytes):

@@ -15,9 +15,8 @@ from storage.container import inspect
 from storage.facts import BadImage, Limits
 
 
-# Set for whoever opens an image in this process; the walk has judged the size before.
+# A second lock for whoever opens an image in this process: the walk has judged the size before.
 Image.MAX_IMAGE_PIXELS = 1 << 26
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 _MAX_PROFILE: Final = 4_000_000
@@ -30,8 +29,11 @@ def load(data: bytes, limits: Limits) -> Image.Image:
     """Return the decoded first frame as stored; raises `BadImage` unless it is a sound image."""
     inspect(data, limits)
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a broken EXIF record is not worth a word
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(data), formats=_FORMATS)
+            image.load()
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 — a decoder raises anything at all over hostile bytes
@@ -118,7 +120,9 @@ def resize(
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ImageOps.exif_transpose(image)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 — a broken EXIF record must not cost the image

@@ -6,6 +6,8 @@ The words of a prompt choose colours and shapes through a hash and mean nothing.
 """
 
 import random
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
@@ -21,6 +23,8 @@ from worker.pixels.scenes import Brush, blob, paint
 _FINENESS = {"low": 1, "medium": 2, "high": 3}
 # Beyond so many pixels the edges are fine enough without drawing them larger first.
 _SMOOTHED_PIXELS = 4_500_000
+# Larger pictures are painted over at this size and enlarged: an edit should take a second or two.
+_PAINTED_PIXELS = 4_500_000
 
 
 def render(*, drawing: Drawing) -> bytes:
@@ -50,7 +54,7 @@ def edit(*blobs: bytes, masked: bool, drawing: Drawing, limits: Limits) -> bytes
         base = ImageOps.fit(base, size)
         chosen = chosen and ImageOps.fit(chosen, size, Image.Resampling.NEAREST)
     box = (chosen and chosen.getbbox()) or (0, 0, *size)
-    others = [plain(load(data, limits)) for data in images[1:]]
+    others = [partial(_reference, data, limits) for data in images[1:]]
     drawn = _restyle(base.convert("RGB"), others, box, drawing)
     _label(drawn, box)
     if base.mode == "RGBA":
@@ -61,10 +65,14 @@ def edit(*blobs: bytes, masked: bool, drawing: Drawing, limits: Limits) -> bytes
 
 
 def _restyle(
-    base: Image.Image, others: list[Image.Image], box: tuple[int, int, int, int], drawing: Drawing
+    base: Image.Image,
+    others: Sequence[Callable[[], Image.Image]],
+    box: tuple[int, int, int, int],
+    drawing: Drawing,
 ) -> Image.Image:
     """Return `base` painted over in the colours of the prompt, most of all within `box`."""
-    small = _coarse(base.size, drawing.detail)
+    detail = min(drawing.detail, (_PAINTED_PIXELS / (base.width * base.height)) ** 0.5)
+    small = _coarse(base.size, detail)
     brush = _brush(drawing, small)
     photo = base.resize(small, Image.Resampling.BILINEAR) if small != base.size else base
     photo = _collage(photo, others)
@@ -73,7 +81,7 @@ def _restyle(
         painted = painted.resize(base.size, Image.Resampling.BICUBIC)
     inside = box[2] - box[0], box[3] - box[1]
     whole = inside == base.size
-    scene = paint(_coarse(inside, drawing.detail), brush).resize(inside)
+    scene = paint(_coarse(inside, detail), brush).resize(inside)
     below = painted.crop(box)
     painted.paste(Image.blend(below, scene, 0.3 if whole else 0.62), box[:2])
     return painted
@@ -95,8 +103,11 @@ def _paint_over(photo: Image.Image, palette: Palette) -> Image.Image:
     return ImageChops.multiply(painted, Image.merge("RGB", (ink, ink, ink)))
 
 
-def _collage(photo: Image.Image, others: list[Image.Image]) -> Image.Image:
-    """Let each of the other pictures take an upright strip, with soft seams."""
+def _collage(photo: Image.Image, others: Sequence[Callable[[], Image.Image]]) -> Image.Image:
+    """Let each of the other pictures take an upright strip, with soft seams.
+
+    They are opened one after the other: all sixteen at once would not fit into a child.
+    """
     if not others:
         return photo
     result, strip = photo.copy(), photo.width / (len(others) + 1)
@@ -104,12 +115,16 @@ def _collage(photo: Image.Image, others: list[Image.Image]) -> Image.Image:
     for number, other in enumerate(others, start=1):
         begin = int(number * strip)
         width = photo.width - begin
-        cover = ImageOps.fit(other.convert("RGB"), photo.size).crop((begin, 0, *photo.size))
+        cover = ImageOps.fit(other(), photo.size).crop((begin, 0, *photo.size))
         slope = Image.linear_gradient("L").rotate(90).resize((min(seam, width), photo.height))
         mask = Image.new("L", (width, photo.height), 255)
         mask.paste(slope)
         result.paste(cover, (begin, 0), mask)
     return result
+
+
+def _reference(data: bytes, limits: Limits) -> Image.Image:
+    return plain(load(data, limits)).convert("RGB")
 
 
 def _chosen(mask: bytes, size: tuple[int, int], limits: Limits) -> Image.Image:

@@ -2,16 +2,19 @@ import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms
 
 from storage.container import inspect
 from storage.facts import BadImage, Limits
 from tests import images
-from worker.pixels import mask
+from worker.pixels import codec, mask
 from worker.pixels.codec import convert, decode_check, normalise_input, resize
 
 
 LIMITS = Limits()
+DAMAGED = Limits(pixels=1_000_000, formats=("jpeg", "webp", "gif"))
 GREYS = Image.frombytes("L", (8, 8), bytes(range(64)))
 ANY_FORMAT = Limits(formats=("png", "jpeg", "webp", "gif"), frames=5000)
 
@@ -279,3 +282,23 @@ def test_an_unknown_format_is_a_fault_of_the_caller() -> None:
     options: dict[str, Any] = {"compression": None, "background": None, "limits": LIMITS}
     with pytest.raises(KeyError):
         convert(images.picture(), format="bmp", **options)
+
+
+# --- chance
+
+SEEDS = [images.picture(kind, size=(40, 30)) for kind in ("jpeg", "webp", "gif")]
+SEEDS += [images.picture("webp", mode="RGBA", lossless=True), images.oriented(6, size=(40, 30))]
+
+
+@given(seed=st.sampled_from(SEEDS), at=st.integers(0, 1500), junk=st.binary(min_size=1, max_size=6))
+@settings(deadline=None)
+def test_no_damage_ends_in_anything_but_pixels_or_a_refusal(
+    seed: bytes, at: int, junk: bytes
+) -> None:
+    at %= len(seed)
+    try:
+        image = codec.plain(codec.load(seed[:at] + junk + seed[at + len(junk) :], DAMAGED))
+    except BadImage:
+        return
+    assert image.mode in {"RGB", "RGBA"}
+    assert image.width * image.height <= DAMAGED.pixels

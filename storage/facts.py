@@ -54,6 +54,17 @@ class Facts:
         """The media type of `format`."""
         return CONTENT_TYPES[self.format]
 
+    @property
+    def is_plain(self) -> bool:
+        """Say whether the file can be passed on as it is.
+
+        If not, it is turned by EXIF or tells where it was taken, moves, has something behind its
+        end, or has pixels that upstreams do not read: CMYK, or other than 8 bits.
+        """
+        cmyk = self.format == "jpeg" and self.channels == 4
+        odd = self.exif or self.trailing > 0 or self.frames > 1 or self.bits != 8
+        return not (cmyk or odd or self.format == "gif")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

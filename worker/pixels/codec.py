@@ -12,6 +12,7 @@ from typing import Any, Final
 from PIL import Image, ImageCms, ImageOps
 
 from storage.container import inspect
+from storage.errors import TooLarge
 from storage.facts import BadImage, Limits
 
 
@@ -27,7 +28,10 @@ _QUALITY: Final = {"jpeg": 92, "webp": 90}
 
 def load(data: bytes, limits: Limits) -> Image.Image:
     """Return the decoded first frame as stored; raises `BadImage` unless it is a sound image."""
-    inspect(data, limits)
+    try:
+        inspect(data, limits)
+    except TooLarge as error:
+        raise BadImage(error.message) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a broken EXIF record is not worth a word

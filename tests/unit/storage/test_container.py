@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.container import SNIFF_BYTES, BadImage, Facts, Limits, check, inspect, sniff
+from storage.container import SNIFF_BYTES, BadImage, Facts, Limits, check, inspect, measure, sniff
 from storage.errors import Invalid, TooLarge
 from tests import images
 
@@ -188,6 +188,55 @@ def test_exif_is_noticed(kind: str) -> None:
     assert inspect(images.picture(kind, exif=exif)).exif
     assert not inspect(images.picture(kind)).exif
     assert not inspect(images.picture(kind)).c2pa
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_a_plain_image_can_be_passed_on(kind: str) -> None:
+    assert inspect(images.picture(kind)).is_plain
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *images.polyglots().values(),
+        *images.crowds().values(),
+        images.oriented(6),
+        images.picture("jpeg", mode="CMYK"),
+        images.picture(mode="1"),
+        images.picture("gif"),
+        images.deep_png(),
+    ],
+)
+def test_an_image_with_more_than_plain_pixels_is_not_passed_on(data: bytes) -> None:
+    assert not inspect(data).is_plain
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(images.picture(kind) for kind in ("png", "jpeg", "webp")),
+        images.picture("webp", lossless=True, size=(63, 47)),
+        images.picture("webp", mode="RGBA", size=(63, 47)),
+        images.picture("jpeg", progressive=True),
+        images.photograph(),
+        images.oriented(6),
+    ],
+)
+def test_the_first_bytes_measure_what_the_walk_finds(data: bytes) -> None:
+    facts, measured = inspect(data), measure(data[:65_536], len(data), Limits())
+
+    assert (measured.format, measured.width, measured.height, measured.bytes) == (
+        facts.format,
+        facts.width,
+        facts.height,
+        facts.bytes,
+    )
+
+
+@named(images.joined([images.bombs(), images.strangers()]))
+def test_the_first_bytes_are_enough_to_refuse(data: bytes) -> None:
+    with pytest.raises(BadImage):
+        measure(data[:65_536], len(data), Limits())
 
 
 def test_each_limit_is_held() -> None:

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from storage.container import inspect
-from storage.facts import BadImage
+from storage.facts import BadImage, Limits
 from tests import images
 from worker.child import Terms
 from worker.imaging import Drawing, Fault, Imaging, ImagingFailed
@@ -78,6 +78,13 @@ async def test_a_bad_image_is_told_in_plain_words_and_the_child_lives(imaging: I
 
     assert caught.value.param == "mask"
     assert (await tell(imaging))["pid"] == pid
+
+
+async def test_too_many_bytes_are_the_fault_of_the_image() -> None:
+    imaging = Imaging(children=1, limits=Limits(bytes=100))
+    with pytest.raises(BadImage, match="bytes"):
+        await imaging.decode_check(images.picture())
+    await imaging.close()
 
 
 @pytest.mark.parametrize(

@@ -81,12 +81,16 @@ class Complaint:
 def complaint(
     status: int, headers: Mapping[str, str], body: bytes | Mapping[str, Any], *, now: float
 ) -> Complaint:
-    """Read an answer that is an error, in any of the envelopes that are known; never raises."""
+    """Read an answer that is an error, in any of the envelopes that are known; never raises.
+
+    An error that came with status 200 counts by the status that it names itself.
+    """
     outer = _outermost(body)
     error = at(outer, "error", kind=dict) or outer
+    own = at(error, "code", kind=int) or 0
     should_retry = headers.get("x-should-retry")
     return Complaint(
-        status=status,
+        status=own if status == 200 and 400 <= own < 600 else status,
         message=_message(outer),
         code=_word(error.get("code")) or _word(outer.get("code")) or _word(outer.get("name")),
         kind=_word(error.get("type")) or _word(error.get("status")),

@@ -9,6 +9,8 @@ DIALECTS = {
     "openai": "openai:OpenAI",
     "azure": "openai:Azure",
     "ark": "ark:Ark",
+    "openrouter": "openrouter:OpenRouter",
+    "gemini": "gemini:Gemini",
     "zai": "zai:ZAI",
     "xai": "xai:XAI",
     "chat_relay": "chat_relay:ChatRelay",

@@ -119,7 +119,7 @@ def open_client(
             client = _client(session, settings, endpoint_url, unsigned=False)
     except (exceptions.BotoCoreError, ValueError) as error:
         raise ObjectsRefused(f"The object store cannot be set up: {error}") from error
-    client.meta.events.register_last("before-call.s3.PutObject", _without_expect)
+    client.meta.events.register_last("before-call.s3", _without_expect)
     client.meta.events.register_first("before-sign.s3.DeleteObjects", _with_md5)
     return client
 

@@ -5,18 +5,13 @@ hands each class its group, never the whole. Seconds are floats; every other uni
 """
 
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-
-FROZEN: Final = ConfigDict(frozen=True, extra="forbid")
+from pydantic import BaseModel, Field, model_validator
 
 
-class RedisSettings(BaseModel):
+class RedisSettings(BaseModel, frozen=True, extra="forbid"):
     """The one Redis of a cell: records, queue and wake-ups."""
-
-    model_config = FROZEN
 
     url: str = Field(
         "redis://127.0.0.1:6379/0",
@@ -38,10 +33,8 @@ class RedisSettings(BaseModel):
     )
 
 
-class ObjectsSettings(BaseModel):
+class ObjectsSettings(BaseModel, frozen=True, extra="forbid"):
     """Where bytes are kept: a folder, or a bucket that speaks S3."""
-
-    model_config = FROZEN
 
     kind: Literal["local", "s3"] = Field(
         "local", description="local: a folder and links of our own; s3: a bucket"
@@ -103,10 +96,8 @@ class ObjectsSettings(BaseModel):
         return self
 
 
-class RetentionSettings(BaseModel):
+class RetentionSettings(BaseModel, frozen=True, extra="forbid"):
     """How long things are remembered."""
-
-    model_config = FROZEN
 
     days: float = Field(
         7.0, gt=0, le=3650, description="Days that an ended job and its images are kept"

@@ -19,6 +19,7 @@ from service.settings import Settings
 from storage.address import Allowance
 from storage.catalog import Catalog, parse
 from storage.changes import Changes
+from storage.crash import CrashPoint
 from storage.errors import Error, Invalid, Unavailable
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
@@ -83,7 +84,7 @@ def _context(
         allowance = Allowance.parse(settings.allow_networks)
     except ValueError as error:
         raise Misconfigured(f"DARKROOM_ALLOW_NETWORKS: {error}.") from error
-    jobs = Jobs(commands, settings.retention)
+    jobs = Jobs(commands, settings.retention, crash=CrashPoint(settings.crash_at))
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
     availability = Availability(commands)

@@ -65,3 +65,6 @@ class Settings(BaseSettings):
         "although they are not public",
     )
     log_level: str = Field("info", description="debug, info, warning or error")
+    crash_at: str = Field(
+        "", description="For trials of crashes only: the point at which a process kills itself"
+    )

@@ -15,6 +15,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from storage import queue, redis_keys, scripts
+from storage.crash import CrashPoint
 from storage.delivery import Delivery
 from storage.errors import Conflict, Invalid
 from storage.job import Job, JobId, JobStatus
@@ -35,12 +36,8 @@ _LANES = {-1: 16.0, 0: 1.0, 1: 1 / 16}
 
 
 def new_job_id() -> JobId:
-    """Return an id that cannot be guessed: 130 random bits."""
-    return JobId("job_" + _random(26))
-
-
-def _random(length: int) -> str:
-    return base64.b32encode(secrets.token_bytes(length)).decode()[:length].lower()
+    """Return an id that cannot be guessed: 128 random bits."""
+    return JobId("job_" + secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +67,11 @@ class Page:
 class Jobs:
     """The records of all jobs. Every method may raise `storage.errors.Unavailable`."""
 
-    def __init__(self, commands: Commands, retention: RetentionSettings) -> None:
+    def __init__(
+        self, commands: Commands, retention: RetentionSettings, *, crash: CrashPoint | None = None
+    ) -> None:
         self._commands = commands
+        self._crash = crash or CrashPoint()
         self._life = retention.days * 86_400
         self._idempotency_ms = int(retention.idempotency_hours * 3_600_000)
 
@@ -104,7 +104,9 @@ class Jobs:
         if idempotency is not None:
             keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
             args += [idempotency.fingerprint, self._idempotency_ms]
+        self._crash.visit("add")
         code, *rest = await self._commands.eval(scripts.ADD, keys, args)
+        self._crash.visit("added")
         if code < 0:
             message = "This Idempotency-Key was used for a different request."
             raise Conflict(message, param="Idempotency-Key", code="idempotency_key_reused")

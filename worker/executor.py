@@ -17,6 +17,7 @@ import structlog
 from storage.attempt import AttemptStatus, Cost
 from storage.catalog import Deployment
 from storage.crash import CrashPoint
+from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
 from storage.fit import Fit, fit
 from storage.job import MAX_CRASHES, Job, Superseded
@@ -87,6 +88,9 @@ class Executor:
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_over(run))
             raise
+        except Unavailable as error:
+            await self._hand_over(run)
+            return Again(error.retry_after)
         except Exception as fault:
             log.exception("run_fault", job=job.id, tenant=job.tenant, fault=type(fault).__name__)
             return await self._fail(run)
@@ -280,7 +284,7 @@ class Executor:
         try:
             async with asyncio.timeout(_LAST_WORDS):
                 await run.write(lambda job: job.handed_over(run.fence, self._clock()))
-        except (Superseded, TimeoutError):
+        except (Superseded, TimeoutError, Unavailable):
             return
 
     async def _account_late(self, run: Run) -> None:

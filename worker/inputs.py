@@ -7,12 +7,12 @@ nobody.
 import asyncio
 
 from storage.container import inspect
-from storage.errors import TooLarge
+from storage.errors import TooLarge, Unavailable
 from storage.facts import BadImage, Limits
 from storage.failure import Failure, FailureCode
 from storage.objects import Objects
 from storage.request import Input, Request
-from worker.imaging import Imaging, ImagingFailed
+from worker.imaging import Fault, Imaging, ImagingFailed
 from worker.provider import Source
 from worker.web import Web, WebError
 
@@ -52,8 +52,13 @@ class Inputs:
         data = await self._bytes(given, name)
         try:
             facts = inspect(data, self._limits)
+            if not facts.is_plain:  # turned by EXIF, or telling where it was taken
+                data = await self._imaging.normalise_input(data)
+                facts = inspect(data)
         except (BadImage, TooLarge) as error:
             raise BadInput(f"The {name} cannot be used: {error.message}.") from error
+        except ImagingFailed as error:
+            raise _not_judged(name, error) from error
         return Source(
             data=data,
             content_type=facts.content_type,
@@ -81,5 +86,14 @@ class Inputs:
     async def _refuse_bad_mask(self, mask: Source, first: Source) -> None:
         try:
             await self._imaging.check_mask(mask.data, first.width, first.height)
-        except (BadImage, ImagingFailed) as error:
-            raise BadInput(f"The mask cannot be used: {error}.") from error
+        except BadImage as error:
+            raise BadInput(f"The mask cannot be used: {error.message}.") from error
+        except ImagingFailed as error:
+            raise _not_judged("mask", error) from error
+
+
+def _not_judged(name: str, error: ImagingFailed) -> BadInput | Unavailable:
+    """Tell an image that is too much for us from a moment in which we had no hand free."""
+    if error.reason in {Fault.TIMEOUT, Fault.MEMORY}:
+        return BadInput(f"The {name} cannot be used: it takes too long or too much to decode.")
+    return Unavailable("Images cannot be checked now.", retry_after=2.0)

@@ -133,7 +133,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
 ) -> Parts:
     options = settings.worker
     clock = time.time
-    crash = CrashPoint(options.crash_at)
+    crash = CrashPoint(settings.crash_at)
     jobs = Jobs(commands, settings.retention)
     deliveries = Deliveries(commands)
     tools = Tools(web=web, imaging=imaging)

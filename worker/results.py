@@ -8,6 +8,8 @@ silence.
 import hashlib
 from dataclasses import dataclass
 
+import structlog
+
 from storage.container import inspect
 from storage.errors import TooLarge
 from storage.facts import BadImage, Facts, Limits
@@ -20,6 +22,8 @@ from worker.imaging import Imaging, ImagingFailed
 from worker.outage import outlast
 from worker.provider import Picture
 
+
+log = structlog.get_logger("worker.results")
 
 _EXTENSIONS = {"image/jpeg": "jpg"}
 
@@ -48,10 +52,13 @@ class Results:
         if isinstance(outcome, Failure):
             return Kept(_failed(index, attempt, outcome))
         try:
-            facts = inspect(outcome.data, self._limits)
-            data, facts = await self._converted(job.request, outcome.data, facts)
-        except (BadImage, TooLarge, ImagingFailed) as error:
-            message = f"The upstream sent no usable image: {error}."
+            sent = outcome.data
+            facts = inspect(sent, self._limits)
+            if facts.trailing:  # what hides behind the end of an image is not handed on
+                sent = sent[: -facts.trailing]
+            data, facts = await self._converted(job.request, sent, facts)
+        except (BadImage, TooLarge) as error:
+            message = f"The upstream sent no usable image: {error.message}."
             failure = Failure(code=FailureCode.UPSTREAM_ERROR, message=message)
             return Kept(_failed(index, attempt, failure))
         key = key_of(job, index, attempt, facts.content_type)
@@ -81,12 +88,16 @@ class Results:
     async def _converted(self, asked: Request, data: bytes, facts: Facts) -> tuple[bytes, Facts]:
         if asked.output_format in {None, facts.format}:
             return data, facts
-        converted = await self._imaging.convert(
-            data,
-            format=asked.output_format or "png",
-            compression=asked.output_compression,
-            background=asked.background,
-        )
+        try:
+            converted = await self._imaging.convert(
+                data,
+                format=asked.output_format or "png",
+                compression=asked.output_compression,
+                background=asked.background,
+            )
+        except ImagingFailed as error:  # it has been paid for: better as it came than not at all
+            log.warning("not_converted", reason=error.reason)
+            return data, facts
         return converted, inspect(converted, self._limits)
 
 
@@ -112,6 +123,15 @@ def _differences(asked: Request, facts: Facts) -> tuple[Adaptation, ...]:
     if asked.size not in {None, "auto", measured}:
         differences.append(
             Adaptation(param="size", action="adapted", requested=asked.size, used=measured)
+        )
+    if asked.output_format not in {None, facts.format}:
+        differences.append(
+            Adaptation(
+                param="output_format",
+                action="adapted",
+                requested=asked.output_format,
+                used=facts.format,
+            )
         )
     if asked.background == "transparent" and not facts.alpha:
         differences.append(

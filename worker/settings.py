@@ -66,9 +66,6 @@ class WorkerSettings(BaseModel):
     image_children: int = Field(
         0, ge=0, le=64, description="Processes for work on pixels; 0: one per core"
     )
-    crash_at: str = Field(
-        "", description="For trials of crashes only: the point at which this worker kills itself"
-    )
 
 
 class LimitSettings(BaseModel):
@@ -108,3 +105,6 @@ class Settings(BaseSettings):
         "although they are not public",
     )
     log_level: str = Field("info", description="debug, info, warning or error")
+    crash_at: str = Field(
+        "", description="For trials of crashes only: the point at which a process kills itself"
+    )

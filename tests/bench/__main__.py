@@ -1,0 +1,20 @@
+"""`python -m tests.bench [queue|walk]`: every figure beside its baseline, in one table."""
+
+import asyncio
+import sys
+
+from tests.bench import queueing, walk
+from tests.bench.table import show
+
+
+PARTS = {"queue": queueing.run, "walk": walk.run}
+
+
+def main(names: list[str]) -> None:
+    """Run the parts that are named, or all."""
+    for name in names or PARTS:
+        show(name, asyncio.run(PARTS[name]()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

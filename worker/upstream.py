@@ -180,9 +180,10 @@ class Upstream:
         base = URL(self._base)
         try:
             target = base.join(URL(url))
+            own = target.origin() == base.origin()
         except ValueError:
             raise Refused from None
-        if target.origin() != base.origin():
+        if not own:
             return await self._web.fetch_foreign(url, limit=wire.MAX_PICTURE, timeout=FETCH_SECONDS)
         return await self._web.call(
             "GET",

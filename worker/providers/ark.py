@@ -20,6 +20,7 @@ from storage.failure import Failure, FailureCode
 from storage.request import Adaptation
 from worker import wire
 from worker.complaint import Complaint, code_of
+from worker.fields import fields
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
 from worker.upstream import Upstream, events, request_id, room
@@ -76,9 +77,9 @@ class Ark:
         outcomes: list[Picture | Failure] = []
         usage, upstream_id, lost = None, None, BROKEN_OFF
         try:
-            fields = self._fields(order) | {"stream": True}
+            asked = self._fields(order) | {"stream": True}
             async with self._upstream.stream(
-                "POST", _PATH, json=fields, limit=room(order), prompt=order.prompt
+                "POST", _PATH, json=asked, limit=room(order), prompt=order.prompt
             ) as stream:
                 upstream_id = request_id(stream.headers)
                 async for event in events(stream, limit=room(order)):
@@ -119,9 +120,7 @@ class Ark:
         if order.n > 1:
             asked["sequential_image_generation"] = "auto"
             asked["sequential_image_generation_options"] = {"max_images": order.n}
-        extra = {**self._body, **order.options}
-        further = {name: value for name, value in extra.items() if name not in _RESERVED}
-        return further | {name: value for name, value in asked.items() if value is not None}
+        return fields(asked, self._body, order.options, reserved=_RESERVED)
 
     async def _outcome(self, item: Mapping[str, Any]) -> Picture | Failure:
         """Return the picture of one item of a group, or why moderation or a fault left it out."""

@@ -18,6 +18,7 @@ from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, code_of
+from worker.fields import fields
 from worker.provider import Order, Progress, Reply, Tools
 from worker.reply import NO_IMAGE, decoded, replied
 from worker.upstream import Upstream, room
@@ -27,11 +28,11 @@ _REFUSED: Final = frozenset(
     {"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII"}
     | {"IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"}
 )
-_RESERVED: Final = frozenset({"contents", "generationConfig", "generation_config"})
-_RESERVED_CONFIG: Final = frozenset(
+_RESERVED: Final = frozenset(
     {"candidateCount", "candidate_count", "imageConfig", "image_config"}
     | {"responseModalities", "response_modalities"}
 )
+_SPELLINGS: Final = frozenset({"generation_config"})
 
 
 class Gemini:
@@ -87,24 +88,23 @@ class Gemini:
         return Failure(code=FailureCode.NO_IMAGE, message=shown or NO_IMAGE.message)
 
     def _fields(self, order: Order) -> dict[str, Any]:
-        image = {"aspectRatio": order.aspect_ratio, "imageSize": order.resolution}
         config = {
             "responseModalities": self._options.get("modalities", ["TEXT", "IMAGE"]),
-            "imageConfig": {name: value for name, value in image.items() if value} or None,
+            "imageConfig": fields(
+                {"aspectRatio": order.aspect_ratio, "imageSize": order.resolution}
+            )
+            or None,
             "seed": order.seed,
         }
         pictures = [
             {"inlineData": {"mimeType": source.content_type, "data": wire.encode(source.data)}}
             for source in order.images
         ]
-        return {
-            **_without(self._options.get("body", {}), _RESERVED),
+        asked = {
             "contents": [{"role": "user", "parts": [*pictures, {"text": order.prompt}]}],
-            "generationConfig": {
-                **_without(order.options, _RESERVED_CONFIG),
-                **{name: value for name, value in config.items() if value is not None},
-            },
+            "generationConfig": fields(config, order.options, reserved=_RESERVED),
         }
+        return fields(asked, self._options.get("body", {}), reserved=_SPELLINGS)
 
 
 def judge(said: Complaint) -> FailureCode:
@@ -145,10 +145,6 @@ def _snake(name: str) -> str:
 
 def _inline(part: Mapping[str, Any]) -> str | None:
     return _either(part, "inlineData", "data", kind=str)
-
-
-def _without(extra: Mapping[str, Any], reserved: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in extra.items() if name not in reserved}
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:

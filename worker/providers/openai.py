@@ -27,6 +27,7 @@ from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, code_of
+from worker.fields import fields
 from worker.provider import (
     Order,
     Partial,
@@ -112,7 +113,7 @@ class OpenAI:
 
     def _call(self, order: Order) -> dict[str, Any]:
         """Return the arguments of the call that `order` is."""
-        fields = self._fields(order)
+        said = self._fields(order)
         call: dict[str, Any] = {
             "path": "/images/edits" if order.edit else "/images/generations",
             "params": self._params,
@@ -120,10 +121,10 @@ class OpenAI:
             "prompt": order.prompt,
         }
         if not order.edit:
-            return call | {"json": fields}
+            return call | {"json": said}
         if self._options.get("edits") == "json":
-            return call | {"json": fields | _references(order)}
-        return call | {"data": self._form(fields, order)}
+            return call | {"json": said | _references(order)}
+        return call | {"data": self._form(said, order)}
 
     def _fields(self, order: Order) -> dict[str, Any]:
         """Return what is not a file; what was not asked for is left out."""
@@ -147,13 +148,11 @@ class OpenAI:
             asked |= {"stream": True, "partial_images": order.partial_images}
         if not order.model.startswith(_GPT_IMAGE):
             asked["response_format"] = self._options.get("response_format")
-        extra = {**self._options.get("body", {}), **order.options}
-        further = {name: value for name, value in extra.items() if name not in _RESERVED}
-        return further | {name: value for name, value in asked.items() if value is not None}
+        return fields(asked, self._options.get("body", {}), order.options, reserved=_RESERVED)
 
-    def _form(self, fields: Mapping[str, Any], order: Order) -> aiohttp.FormData:
+    def _form(self, said: Mapping[str, Any], order: Order) -> aiohttp.FormData:
         form = aiohttp.FormData(default_to_multipart=True)
-        for name, value in fields.items():
+        for name, value in said.items():
             form.add_field(name, value if isinstance(value, str) else orjson.dumps(value).decode())
         many = "image[]" if len(order.images) > 1 else "image"
         for number, source in enumerate(order.images, 1):

@@ -22,6 +22,7 @@ from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, code_of
+from worker.fields import fields
 from worker.provider import Order, Progress, Reply, Tools
 from worker.reply import NO_IMAGE, decoded, replied
 from worker.upstream import Upstream, room
@@ -98,9 +99,9 @@ class OpenRouter:
             text=text,
         )
 
-    async def _ask(self, path: str, fields: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    async def _ask(self, path: str, asked: Mapping[str, Any], order: Order) -> dict[str, Any]:
         answer = await self._upstream.call(
-            "POST", path, json=fields, limit=room(order), prompt=order.prompt
+            "POST", path, json=asked, limit=room(order), prompt=order.prompt
         )
         return self._upstream.read(answer, prompt=order.prompt)
 
@@ -130,7 +131,7 @@ class OpenRouter:
             "input_references": _parts(order) or None,
             "provider": self._options.get("provider"),
         }
-        return _joined({**self._options.get("body", {}), **order.options}, asked)
+        return fields(asked, self._options.get("body", {}), order.options, reserved=_RESERVED)
 
     def _conversation(self, order: Order) -> dict[str, Any]:
         """Return a request of chat: the words first, then the pictures."""
@@ -148,12 +149,12 @@ class OpenRouter:
             "model": order.model,
             "messages": [{"role": "user", "content": content}],
             "modalities": self._options.get("modalities", ["image", "text"]),
-            "image_config": _joined(order.options, config) or None,
+            "image_config": fields(config, order.options, reserved=_RESERVED) or None,
             "seed": order.seed,
             "user": order.user,
             "provider": self._options.get("provider"),
         }
-        return _joined(self._options.get("body", {}), asked)
+        return fields(asked, self._options.get("body", {}), reserved=_RESERVED)
 
 
 def judge(said: Complaint) -> FailureCode:
@@ -173,11 +174,6 @@ def _headers(options: Mapping[str, Any], api_key: str | None) -> dict[str, str]:
         if option in options:
             headers[name] = str(options[option])
     return headers
-
-
-def _joined(extra: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    further = {name: value for name, value in extra.items() if name not in _RESERVED}
-    return further | {name: value for name, value in asked.items() if value is not None}
 
 
 def _parts(order: Order) -> list[dict[str, Any]]:

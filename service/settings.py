@@ -5,16 +5,14 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from storage.settings import FROZEN, ObjectsSettings, RedisSettings, RetentionSettings
+from storage.settings import ObjectsSettings, RedisSettings, RetentionSettings
 
 
 CATALOG = Path(__file__).parent.parent / "deploy" / "darkroom.toml"
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     """The largest and the longest that the service takes from a client."""
-
-    model_config = FROZEN
 
     image_bytes: int = Field(
         52_428_800, ge=1024, description="Bytes of one image, as given or as made"

@@ -5,16 +5,14 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from storage.settings import FROZEN, ObjectsSettings, RedisSettings, RetentionSettings
+from storage.settings import ObjectsSettings, RedisSettings, RetentionSettings
 
 
 CATALOG = Path(__file__).parent.parent / "deploy" / "darkroom.toml"
 
 
-class WorkerSettings(BaseModel):
+class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     """How one worker process works."""
-
-    model_config = FROZEN
 
     slots: int = Field(200, ge=1, le=2000, description="Image jobs that one worker runs at once")
     webhook_slots: int = Field(
@@ -68,10 +66,8 @@ class WorkerSettings(BaseModel):
     )
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     """The largest things a worker takes in from others."""
-
-    model_config = FROZEN
 
     image_bytes: int = Field(
         52_428_800, ge=1024, description="Bytes of one image, as given or as made"

@@ -68,8 +68,9 @@ def heavy(size: int) -> bytes:
     side = 1024
     while side * side * 3 < size:
         side *= 2
-    flat = len(_flat(side, b""))
-    return _flat(side, Random(size).randbytes(max(0, size - flat)))
+    noise = size - len(_flat(side, 0))
+    noise += size - len(_flat(side, noise))
+    return _flat(side, noise)
 
 
 @lru_cache(maxsize=16)
@@ -84,8 +85,9 @@ def spoiled(text: str) -> str:
     return f"{text[: half // 2]}*{text[half // 2 : half - half % 4 + 1]}"
 
 
-def _flat(side: int, noise: bytes) -> bytes:
-    pixels = noise.ljust(side * side * 3, b"\x7f")
+def _flat(side: int, noise: int) -> bytes:
+    """Return a PNG of one colour that begins with so many bytes of noise."""
+    pixels = Random(side).randbytes(max(0, noise)).ljust(side * side * 3, b"\x7f")
     return _saved(Image.frombytes("RGB", (side, side), pixels), "png")
 
 

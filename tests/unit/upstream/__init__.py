@@ -1,0 +1,1 @@
+"""Claims about `tests.upstream`, which other tests rest on."""

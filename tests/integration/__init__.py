@@ -1,1 +1,1 @@
-"""The processes together, on a real Redis."""
+"""The whole of it: real processes, a real Redis, real sockets; by use case."""

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.integration.walk import all_ended, all_told, submit
 from tests.processes import Installation, Program, installed
 from tests.receiver import Receiver, receiving
 
@@ -21,8 +22,6 @@ from tests.receiver import Receiver, receiving
 JOBS = 60
 WORKER_POINTS = ("begin", "call", "answered", "kept", "settled", "send", "sent")
 SERVICE_POINTS = ("add", "added")
-ENDED = {"succeeded", "partial", "failed", "cancelled", "expired"}
-WITHIN = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -67,52 +66,17 @@ async def kept_running(program: Program) -> AsyncIterator[Counter[int]]:
         await asyncio.gather(keeper, return_exceptions=True)
 
 
-async def submit(client: aiohttp.ClientSession, number: int, hook: str) -> str:
+async def submitted(client: aiohttp.ClientSession, number: int, hook: str) -> str:
     """Submit one job as a careful client does: the same key until there is an answer."""
-    body = {
-        "model": "gpt-image-2" if number % 2 else "sketch",
-        "prompt": f"picture {number}",
-        "size": "1024x1024" if number % 2 else "256x256",
-        "webhook_url": hook,
-    }
-    headers = {"Idempotency-Key": f"{hook}-{number}"}
-    for _ in range(100):
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with client.post("/v1/jobs", json=body, headers=headers) as answer:
-                if answer.status == 202:
-                    return str((await answer.json())["id"])
-                assert answer.status in {502, 503}, await answer.text()
-        await asyncio.sleep(0.1)
-    raise AssertionError("the job was never accepted")
-
-
-async def all_ended(client: aiohttp.ClientSession, ids: list[str]) -> list[dict[str, object]]:
-    """Wait until every job has ended, and return them."""
-    ended: dict[str, dict[str, object]] = {}
-    for _ in range(int(WITHIN / 0.2)):
-        for job_id in ids:
-            if job_id in ended:
-                continue
-            with contextlib.suppress(aiohttp.ClientError):
-                async with client.get(f"/v1/jobs/{job_id}") as answer:
-                    job = await answer.json()
-                if job["status"] in ENDED:
-                    ended[job_id] = job
-        if len(ended) == len(ids):
-            break
-        await asyncio.sleep(0.2)
-    assert len(ended) == len(ids), f"{len(ids) - len(ended)} jobs without an end"
-    return [ended[job_id] for job_id in ids]
-
-
-async def all_told(receiver: Receiver, ids: list[str]) -> None:
-    """Wait until the receiver knows of every job."""
-    for _ in range(int(WITHIN / 0.1)):
-        if set(ids) <= set(receiver.ids_by_job):
-            return
-        await asyncio.sleep(0.1)
-    missing = set(ids) - set(receiver.ids_by_job)
-    raise AssertionError(f"{len(missing)} webhooks missing")
+    return await submit(
+        client,
+        key=f"{hook}-{number}",
+        tries=100,
+        model="gpt-image-2" if number % 2 else "sketch",
+        prompt=f"picture {number}",
+        size="1024x1024" if number % 2 else "256x256",
+        webhook_url=hook,
+    )
 
 
 async def judge(client: aiohttp.ClientSession, receiver: Receiver, ids: list[str]) -> Counter[str]:
@@ -122,7 +86,7 @@ async def judge(client: aiohttp.ClientSession, receiver: Receiver, ids: list[str
     await all_told(receiver, ids)
     for job in jobs:
         assert len(receiver.ids_by_job[str(job["id"])]) == 1, "a job ended twice"
-        for image in job["images"]:  # type: ignore[attr-defined]  # JSON
+        for image in job["images"]:
             if image["status"] == "succeeded":
                 async with client.get(image["url"]) as answer:
                     assert answer.status == 200
@@ -144,7 +108,7 @@ async def test_a_worker_killed_at_this_line_loses_nothing(
     worker = await darkroom.add_worker(DARKROOM_CRASH_AT=f"{point}:14")
     async with darkroom.client() as client, kept_running(worker) as ends:
         hook = f"{receiver.url}?{point}"
-        ids = [await submit(client, number, hook) for number in range(JOBS)]
+        ids = [await submitted(client, number, hook) for number in range(JOBS)]
         outcomes = await judge(client, receiver, ids)
     await worker.kill()
     assert ends[-9] >= 3, "the worker was not killed"
@@ -165,7 +129,7 @@ async def test_a_service_killed_at_this_line_loses_nothing_and_doubles_nothing(
     async with darkroom.client() as client:
         hook = f"{receiver.url}?{point}"
         async with kept_running(darkroom.service) as ends:
-            ids = [await submit(client, number, hook) for number in range(JOBS)]
+            ids = [await submitted(client, number, hook) for number in range(JOBS)]
         assert ends[-9] >= 3, "the service was not killed"
         outcomes = await judge(client, receiver, ids)
         async with client.get("/v1/jobs?limit=100") as answer:

@@ -1,0 +1,152 @@
+"""Claims about the whole of one machine as `deploy/up` starts it, with nothing standing in."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from deploy.run import ROOT
+
+
+MEGABYTE = 1_048_576
+
+
+class Up:
+    """One running installation, with what it said and what it promises."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        (data / "ready.json").unlink(missing_ok=True)  # a killed supervisor leaves it behind
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("DARKROOM_")}
+        self.errors = (data.parent / "stderr").open("a+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deploy"],
+            cwd=ROOT,
+            env=clean | {"DARKROOM_DATA": str(data), "DARKROOM_PORT": "0"},
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        self.ready = wait_for(lambda: json.loads((data / "ready.json").read_text()))
+
+    def tree(self) -> list[psutil.Process]:
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def stop(self) -> str:
+        self.process.terminate()
+        out, _ = self.process.communicate(timeout=30)
+        return out
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        connection = HTTPConnection(urlsplit(self.ready["url"]).netloc, timeout=40)
+        try:
+            connection.request(
+                method,
+                path,
+                body and json.dumps(body),
+                {
+                    "Authorization": f"Bearer {self.ready['key']}",
+                    "Content-Type": "application/json",
+                }
+                | headers,
+            )
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+
+def wait_for(answer: Callable[[], Any], within: float = 60) -> Any:
+    """Return what `answer` returns once it is true; not being there yet is waited out."""
+    end = time.monotonic() + within
+    while True:
+        try:
+            if got := answer():
+                return got
+        except (OSError, ValueError):
+            pass
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[[], Up]]:
+    started: list[Up] = []
+
+    def start() -> Up:
+        started.append(Up(tmp_path / "data"))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.communicate(timeout=10)
+        one.errors.close()
+
+
+def test_what_it_prints_makes_a_picture(up: Callable[[], Up]) -> None:
+    running = up()
+    printed = running.stop()
+    [line] = [line for line in printed.splitlines() if line.strip().startswith("curl")]
+    words = shlex.split(line)
+    headers = dict(
+        w.split(": ", 1) for w, flag in zip(words[1:], words, strict=False) if flag == "-H"
+    )
+    again = up()
+    status, job = again.ask(
+        "POST", urlsplit(words[2]).path, json.loads(words[words.index("-d") + 1]), **headers
+    )
+    assert status == 200
+    assert job["status"] == "succeeded"
+    assert job["images"][0]["bytes"] > 1000
+
+
+def test_an_idle_machine_holds_less_than_200_megabytes(up: Callable[[], Up]) -> None:
+    running = up()
+    held = {p.pid: p.memory_info().rss for p in running.tree()}
+    assert len(held) >= 4
+    assert sum(held.values()) < 200 * MEGABYTE
+
+
+def test_a_job_outlives_a_kill_of_everything(up: Callable[[], Up]) -> None:
+    first = up()
+    status, job = first.ask(
+        "POST",
+        "/v1/jobs",
+        {"model": "sketch", "prompt": "what remains", "n": 2},
+        Prefer="respond-async",
+    )
+    assert status == 202
+    children = [p for p in first.tree() if p.pid != first.process.pid]
+    first.process.send_signal(signal.SIGKILL)
+    first.process.communicate(timeout=10)
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+    second = up()
+    assert second.ready["key"] == first.ready["key"]
+    _, ended = second.ask("GET", f"/v1/jobs/{job['id']}?wait=30")
+    assert ended["status"] == "succeeded"
+    assert len(ended["images"]) == 2
+
+
+def test_a_killed_worker_is_replaced_and_the_next_job_runs(up: Callable[[], Up]) -> None:
+    running = up()
+    [worker] = running.ready["worker_pids"]
+    os.kill(worker, signal.SIGKILL)
+    status, job = running.ask(
+        "POST", "/v1/jobs", {"model": "sketch", "prompt": "after a kill"}, Prefer="wait=30"
+    )
+    assert (status, job["status"]) == (200, "succeeded")
+    [other] = json.loads((running.data / "ready.json").read_text())["worker_pids"]
+    assert other != worker

@@ -84,7 +84,7 @@ async def pick_up(here: Installation) -> list[Row]:
             await asyncio.sleep(0.015)
         await asyncio.sleep(2)
         async with client.get(f"{here.upstream_url}/_calls?model=gpt-image-2") as answer:
-            calls = (await answer.json())["calls"]
+            calls = await answer.json()
     called = {call["prompt"].split(" [[")[0]: call["started_at"] for call in calls}
     waits = [max(called[f"pick {n}"] - at, 0.0) * 1000 for n, at in enumerate(accepted)]
     p50, p95 = quantile(waits, 0.5), quantile(waits, 0.95)

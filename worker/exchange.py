@@ -203,17 +203,17 @@ def _explained(error: Exception, tracker: aiohttp.UploadTracker) -> Unreachable:
         case aiohttp.ClientConnectorError() if isinstance(error.os_error, Denied):
             return Refused()
         case aiohttp.ClientConnectorDNSError():
-            reason = "its name cannot be resolved"
+            reason = "the name of the server cannot be resolved"
         case aiohttp.ClientSSLError():
             reason = "the TLS handshake failed"
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            reason = "there is no connection"
+            reason = "the server cannot be reached"
         case aiohttp.InvalidURL():
-            reason = "its URL cannot be read"
+            reason = "the URL cannot be read"
         case aiohttp.ClientPayloadError():
-            reason = "the answer broke off"
+            reason = "it broke off"
         case aiohttp.ClientResponseError():
-            reason = "the answer is not HTTP"
+            reason = "what came is not HTTP"
         case _:
             reason = "the connection was lost"
-    return Unreachable(f"The server cannot be reached: {reason}.", sent=_sent(tracker))
+    return Unreachable(f"No answer came: {reason}.", sent=_sent(tracker))

@@ -45,14 +45,20 @@ class Lookup(AbstractResolver):
     """Names to addresses, in bounded time and in threads of its own.
 
     The system's resolver blocks a thread, and a slow name must only delay those of its own level
-    of trust. With *permits*, each address that a name resolves to must be permitted.
+    of trust. A name has *seconds* to resolve, and with *permits* each of its addresses must be
+    permitted.
     """
 
     def __init__(
-        self, *, permits: Permits | None = None, resolver: AbstractResolver | None = None
+        self,
+        *,
+        permits: Permits | None = None,
+        resolver: AbstractResolver | None = None,
+        seconds: float = DNS_SECONDS,
     ) -> None:
         self._permits = permits
         self._resolver = resolver
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="lookup")
 
     async def resolve(
@@ -60,7 +66,7 @@ class Lookup(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of *host*; raises OSError, and `Denied` for one not permitted."""
         try:
-            async with asyncio.timeout(DNS_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 results = await self._resolve(host, port, family)
         except TimeoutError:
             raise OSError("the name was not resolved in time") from None

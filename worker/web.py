@@ -8,6 +8,7 @@ unverified certificate. What can go wrong is said in `worker.exchange`.
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -190,7 +191,8 @@ class Web:
         target = self._checked(url, allow_http=self._allow_http)
         plain = target.scheme == "http" and not self._allow_http
         request = partial((self._opened if plain else self._foreign).post, target, headers=headers)
-        async with _hidden(exchange(request, body, timeout=timeout, limit=LIMIT)) as stream:
+        post = exchange(request, body, timeout=timeout, limit=sys.maxsize)
+        async with _hidden(post) as stream:
             reply = await stream.beginning(reply_limit)
             return Answer(stream.status, stream.headers, reply)
 

@@ -1,4 +1,4 @@
-"""Addresses and URLs, row by row: the edges of each range, the ways to carry IPv4, the spellings."""
+"""Addresses and URLs, row by row: edges of each range, ways to carry IPv4, ways to spell it."""
 
 import ipaddress
 
@@ -276,7 +276,7 @@ SPELLINGS = [
     "017700000001",
     "00000177.1",
     "0",
-    "0.0.0.0",  # noqa: S104 — written in a URL, not listened on
+    "0.0.0.0",
     "127.0.0.1.0x0",
     "[::1]",
     "[::]",

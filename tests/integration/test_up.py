@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,10 +45,11 @@ class Up:
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
-    def stop(self) -> str:
-        self.process.terminate()
-        out, _ = self.process.communicate(timeout=30)
-        return out
+    def curl(self) -> list[str]:
+        """Return the words of the command that it prints to try."""
+        assert self.process.stdout is not None
+        said = (line.strip() for line in self.process.stdout)
+        return shlex.split(next(line for line in said if line.startswith("curl")))
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         connection = HTTPConnection(urlsplit(self.ready["url"]).netloc, timeout=40)
@@ -96,20 +98,14 @@ def up(tmp_path: Path) -> Iterator[Callable[[], Up]]:
         one.errors.close()
 
 
-def test_what_it_prints_makes_a_picture(up: Callable[[], Up]) -> None:
+def test_the_curl_that_it_prints_makes_a_picture(up: Callable[[], Up]) -> None:
     running = up()
-    printed = running.stop()
-    [line] = [line for line in printed.splitlines() if line.strip().startswith("curl")]
-    words = shlex.split(line)
-    headers = dict(
-        w.split(": ", 1) for w, flag in zip(words[1:], words, strict=False) if flag == "-H"
-    )
-    again = up()
-    status, job = again.ask(
-        "POST", urlsplit(words[2]).path, json.loads(words[words.index("-d") + 1]), **headers
-    )
-    assert status == 200
-    assert job["status"] == "succeeded"
+    words = running.curl()
+    given = {flag: word for flag, word in pairwise(words) if flag == "-d"}
+    headers = dict(word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H")
+    assert words[2] == running.ready["url"] + "/v1/jobs"
+    status, job = running.ask("POST", "/v1/jobs", json.loads(given["-d"]), **headers)
+    assert (status, job["status"]) == (200, "succeeded")
     assert job["images"][0]["bytes"] > 1000
 
 

@@ -102,6 +102,13 @@ def test_a_worker_gets_longer_to_stop_than_its_jobs_get_to_end() -> None:
     assert seconds(compose()["worker"]["stop_grace_period"]) > drain
 
 
+def test_every_figure_that_a_file_names_is_measured() -> None:
+    measured = (DEPLOY.parent / "service" / "metrics.py").read_text()
+    named = {name for path in KUBERNETES for name in re.findall(r"darkroom_\w+", path.read_text())}
+    assert named
+    assert {name for name in named if f'"{name}"' not in measured} == set()
+
+
 def test_only_workers_get_the_keys_of_upstreams() -> None:
     def secrets(part: str) -> set[str]:
         [container] = pod(part)["containers"]

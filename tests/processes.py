@@ -19,6 +19,7 @@ import aiohttp
 import psutil
 
 from deploy import embedded, probe
+from deploy.supervisor import die_with_parent
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +72,12 @@ class Program:
         """Start the process; what it writes goes to its log file."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.command, env=dict(self.environment), cwd=ROOT, stdout=log, stderr=log
+                *self.command,
+                env=dict(self.environment),
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(),
             )
 
     async def end(self, number: signal.Signals = signal.SIGTERM, within: float = 20.0) -> int:

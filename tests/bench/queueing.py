@@ -16,6 +16,7 @@ import orjson
 from arq.connections import ArqRedis
 
 from deploy import embedded, probe
+from deploy.supervisor import die_with_parent
 from storage import queue, redis_keys
 from storage.redis_client import Commands, connect
 from storage.settings import RedisSettings
@@ -32,7 +33,7 @@ async def redis_server() -> AsyncIterator[tuple[str, Commands, int]]:
     with tempfile.TemporaryDirectory() as folder:
         kept = embedded.embed(Path(folder), port=probe.free_port("127.0.0.1"))
         process = await asyncio.create_subprocess_exec(
-            *kept.command, stdout=asyncio.subprocess.DEVNULL
+            *kept.command, stdout=asyncio.subprocess.DEVNULL, preexec_fn=die_with_parent()
         )
         try:
             await kept.answers()
@@ -48,7 +49,9 @@ async def start(kind: str, url: str, slots: int, seconds: float, file: Path) -> 
     """Start a worker that does nothing for `seconds` per task."""
     arguments = (kind, url, str(slots), str(seconds), str(file))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.noop_worker", *arguments, env=dict(os.environ)
+        *(sys.executable, "-m", "tests.bench.noop_worker", *arguments),
+        env=dict(os.environ),
+        preexec_fn=die_with_parent(),
     )
 
 

@@ -6,7 +6,7 @@ in. A client that hangs up leaves its job behind: it goes on.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,10 +15,10 @@ from service.draft import Draft
 from service.intake import Intake, inputs_of
 from service.settings import LimitSettings
 from storage.address import Allowance, check_url
-from storage.catalog import Catalog, Model
+from storage.catalog import Catalog, Deployment, Model
 from storage.changes import Changes, Feed
 from storage.errors import Conflict, Invalid, Missing, TooMany, Unavailable
-from storage.fit import Fit, Unfit, fit
+from storage.fit import Fit, fit, unfit
 from storage.image import Image
 from storage.job import Job, JobId, JobStatus, JobType
 from storage.jobs import Idempotency, Jobs, new_job_id
@@ -112,20 +112,14 @@ class Reception:
             )
         self._check_text(draft.request)
         job = self._job(asker, draft, model)
-        self._check_fit(job, model, draft)
+        self._check_fit(job, model)
         await self._availability.check(model, asker.now)
         return job
 
     def _job(self, asker: Asker, draft: Draft, model: Model) -> Job:
         job_id = new_job_id()
         extras = draft.extras
-        inputs = inputs_of(asker.tenant.id, job_id, draft.given)
-        count = len(draft.images)
-        request = replace(
-            draft.request,
-            images=inputs[:count],
-            mask=inputs[count] if draft.mask is not None else None,
-        )
+        request = _with_inputs(asker.tenant.id, job_id, draft)
         start_by = None if extras.start_within is None else asker.now + extras.start_within
         return Job(
             id=job_id,
@@ -156,41 +150,24 @@ class Reception:
                     code="string_too_long",
                 )
 
-    def _check_fit(self, job: Job, model: Model, draft: Draft) -> None:
+    def _check_fit(self, job: Job, model: Model) -> None:
         """Refuse what no deployment can do, what `strict` forbids and what costs too much."""
         request = job.request
         if request.mask is not None and not request.images:
             raise Invalid("A mask needs an image.", param="mask", code="invalid_value")
         _check_mask(request)
-        fittings = [(deployment, fit(request, deployment)) for deployment in model.deployments]
-        able = [(deployment, found) for deployment, found in fittings if isinstance(found, Fit)]
+        able = [d for d in model.deployments if unfit(request, d) is None]
         if not able:
-            unfit = next(found for _, found in fittings if isinstance(found, Unfit))
+            refused = unfit(request, model.deployments[0])
             raise Invalid(
-                f"The model {model.name} {unfit.reason}.", param=unfit.param, code="unsupported"
+                f"The model {model.name} {refused.reason if refused else 'cannot do this'}.",
+                param=refused.param if refused else None,
+                code="unsupported",
             )
         if job.strict:
-            exact = [pair for pair in able if not pair[1].adaptations]
-            lost = (*job.warnings, *(() if exact else able[0][1].adaptations))
-            if lost:
-                raise Invalid(
-                    f"{lost[0].param} cannot be applied as asked.",
-                    param=lost[0].param,
-                    code="not_applicable",
-                )
+            _check_exact(job, able)
         if job.max_cost is not None:
-            costs = [
-                deployment.price.of_images(
-                    request.n, inputs=len(request.images), quality=found.request.quality
-                ).amount
-                for deployment, found in able
-            ]
-            if all(cost is not None and cost > job.max_cost for cost in costs):
-                raise Invalid(
-                    "Every deployment of the model costs more than max_cost.",
-                    param="max_cost",
-                    code="max_cost_exceeded",
-                )
+            _check_cost(job, able, job.max_cost)
 
     def _webhook_url(self, text: str | None) -> str | None:
         if text is None:
@@ -228,12 +205,50 @@ class Reception:
         return job
 
 
+def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:
+    if not draft.given:
+        return draft.request
+    inputs = inputs_of(tenant, job_id, draft.given)
+    count = len(draft.images)
+    mask = inputs[count] if draft.mask is not None else None
+    return replace(draft.request, images=inputs[:count], mask=mask)
+
+
 def _warnings(draft: Draft, model: Model) -> tuple[Adaptation, ...]:
     ignored = tuple(Adaptation(param=name[:100], action="dropped") for name in draft.ignored)
     if draft.model in {None, model.name}:
         return ignored
     renamed = Adaptation(param="model", action="adapted", requested=draft.model, used=model.name)
     return (renamed, *ignored)
+
+
+def _check_exact(job: Job, able: Sequence[Deployment]) -> None:
+    """Refuse a strict job unless some deployment applies every parameter as asked."""
+    losses = [found.adaptations for d in able if isinstance(found := fit(job.request, d), Fit)]
+    lost = (*job.warnings, *min(losses, key=len, default=()))
+    if lost:
+        raise Invalid(
+            f"{lost[0].param} cannot be applied as asked.",
+            param=lost[0].param,
+            code="not_applicable",
+        )
+
+
+def _check_cost(job: Job, able: Sequence[Deployment], limit: float) -> None:
+    """Refuse a job when every deployment that can is known to cost more than its limit."""
+    request = job.request
+    costs = [
+        deployment.price.of_images(
+            request.n, inputs=len(request.images), quality=request.quality
+        ).amount
+        for deployment in able
+    ]
+    if all(cost is not None and cost > limit for cost in costs):
+        raise Invalid(
+            "Every deployment of the model costs more than max_cost.",
+            param="max_cost",
+            code="max_cost_exceeded",
+        )
 
 
 def _check_mask(request: Request) -> None:

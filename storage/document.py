@@ -21,6 +21,9 @@ LINK_LIFETIME = 900.0
 LONGEST_LINK = 86_400.0
 
 _HIDDEN = {"prompt", "negative_prompt"}
+_SHOWN = tuple(
+    f.name for f in fields(Request) if f.name not in {"images", "mask", "options", "n"}
+)
 
 
 def links_of(
@@ -102,11 +105,9 @@ def warning_document(warning: Adaptation) -> dict[str, Any]:
 
 def _request(request: Request, *, with_prompt: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        f.name: value
-        for f in fields(Request)
-        if f.name not in {"images", "mask", "options", "n"}
-        and (value := getattr(request, f.name)) is not None
-        and (with_prompt or f.name not in _HIDDEN)
+        name: value
+        for name in _SHOWN
+        if (value := getattr(request, name)) is not None and (with_prompt or name not in _HIDDEN)
     }
     if request.images:
         shown["images"] = [_input(image) for image in request.images]

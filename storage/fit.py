@@ -50,14 +50,16 @@ Fitting: TypeAlias = Fit | Unfit
 def fit(request: Request, deployment: Deployment) -> Fitting:
     """Return what of `request` the deployment can be asked for."""
     can = deployment.capabilities
-    if (unfit := _unfit(request, can)) is not None:
-        return unfit
+    if (refused := unfit(request, deployment)) is not None:
+        return refused
     sized, lost = _sized(request, can)
     kept, dropped = _kept(sized, can)
     return Fit(kept, (*lost, *dropped))
 
 
-def _unfit(request: Request, can: Capabilities) -> Unfit | None:
+def unfit(request: Request, deployment: Deployment) -> Unfit | None:
+    """Return why the deployment cannot serve the request at all, or None when it can."""
+    can = deployment.capabilities
     if request.is_edit and not can.edit:
         return Unfit("image", "cannot edit images")
     if not request.is_edit and not can.generate:

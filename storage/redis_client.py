@@ -84,6 +84,8 @@ class Commands:
         self._redis = redis
         self._waiting: deque[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
+        self._flying = 0
+        self._boarding = False
 
     @property
     def redis(self) -> AnyRedis:
@@ -98,7 +100,11 @@ class Commands:
         """Send a command, together with others issued now; await the future for its answer."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
-        if len(self._flights) < _MOST_FLIGHTS and len(self._waiting) == 1:
+        # Flights count themselves: a task is called done only some time after its end, and a
+        # command that came in between would wait for ever.
+        if self._flying < _MOST_FLIGHTS and not self._boarding:
+            self._flying += 1
+            self._boarding = True
             flight = asyncio.create_task(self._fly())
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
@@ -116,6 +122,13 @@ class Commands:
         await self._redis.connection_pool.disconnect()
 
     async def _fly(self) -> None:
+        self._boarding = False
+        try:
+            await self._carry()
+        finally:
+            self._flying -= 1
+
+    async def _carry(self) -> None:
         while self._waiting:
             together = [
                 self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))

@@ -12,6 +12,15 @@ _CLASSES = {
     "ark": "ark.Ark",
     "openrouter": "openrouter.OpenRouter",
     "gemini": "gemini.Gemini",
+    "zai": "zai.ZAI",
+    "xai": "xai.XAI",
+    "chat_relay": "chat_relay.ChatRelay",
+    "bfl": "bfl.BFL",
+    "fal": "fal.Fal",
+    "replicate": "replicate.Replicate",
+    "stability": "stability.Stability",
+    "automatic1111": "automatic1111.Automatic1111",
+    "comfyui": "comfyui.ComfyUI",
 }
 
 

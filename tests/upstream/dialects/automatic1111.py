@@ -145,7 +145,8 @@ class Automatic1111(Dialect):
         self, request: web.Request, call: Call, body: Mapping[str, Any], size: tuple[int, int]
     ) -> web.StreamResponse:
         async with self._lock:
-            tokens = await self.begin(call, model="checkpoint", prompt=body.get("prompt", ""))
+            loaded = body.get("override_settings", {}).get("sd_model_checkpoint", "checkpoint")
+            tokens = await self.begin(call, model=loaded, prompt=body.get("prompt", ""))
             if "memory" in tokens:
                 raise Refused(Fault.BROKEN, "CUDA out of memory.")
             count = body.get("batch_size", 1) * body.get("n_iter", 1)

@@ -111,6 +111,7 @@ ENDPOINTS = {
     "flux-pro-1.1-ultra": Endpoint(fields=_ULTRA, credits=6.0),
     "flux-pro-1.0-fill": Endpoint(fields=_FILL, required=("image",), credits=5.0),
 }
+_UNKNOWN = "Not authenticated - Invalid Authentication"
 _STATUSES = {Fault.INVALID: 422, Fault.UNAUTHORIZED: 403}
 
 
@@ -131,7 +132,8 @@ class BFL(Queued):
 
     def refusal(self, call: Call, refused: Refused) -> web.Response:
         status = _STATUSES.get(refused.fault) or int(refused.fault.value)
-        body: dict[str, Any] = {"detail": refused.message}
+        known = refused.fault is not Fault.UNAUTHORIZED
+        body: dict[str, Any] = {"detail": refused.message if known else _UNKNOWN}
         if refused.fault is Fault.INVALID:
             loc = ["body", *filter(None, [refused.param])]
             body["detail"] = [{"loc": loc, "msg": refused.message, "type": refused.code}]

@@ -12,6 +12,7 @@ More tokens of this dialect:
     [[twice]]        the same picture twice, by two links
     [[thumbnail]]    a small one before the real one
     [[stream-only]]  a call that does not stream is refused
+    [[unasked]]      the answer comes in one piece although a stream was asked for
     [[sorry]]        an apology in plain words, with status 200
     [[polls:3]]      that many polls find the task unfinished (1 without)
 """
@@ -44,6 +45,7 @@ SHAPES = {
 PRICE = 0.03
 _BY_TASK = ("task", "task-data")
 _IN_BASE64 = ("images", "images-bare", "images-b64", "parts-source", "markdown", "data-url")
+_UNSTREAMED = {"html", "bomb", "huge", "unasked"}
 _SORRY = "I'm sorry, but I can't create that picture. Would you like to try something else?"
 _CODES = {
     Fault.INVALID: ("invalid_request_error", "invalid_request"),
@@ -100,7 +102,7 @@ class ChatRelay(Queued):
         if shape == "data" and words is None:
             return await self.answer(request, call, {"created": 1, "data": message["images"]})
         finish = "content_filter" if tokens.text("refuse") == "output" else "stop"
-        if body.get("stream"):
+        if body.get("stream") and not _UNSTREAMED & tokens.arguments.keys():
             return await self._stream(request, call, message, finish)
         return await self.answer(request, call, _completion(call, message, finish))
 
@@ -201,7 +203,7 @@ def _read(body: Mapping[str, Any]) -> tuple[str, str]:
                 raise Refused(Fault.INVALID, "unknown content part", param="messages")
     if not words:
         raise Refused(Fault.INVALID, "a text part is required", param="messages")
-    return str(model), "\n".join(words)
+    return str(model), words[0]
 
 
 def _words(tokens: Tokens) -> str | None:

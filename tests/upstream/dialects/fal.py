@@ -3,8 +3,6 @@
 More tokens of this dialect, beside those of `queued`:
 
     [[late-refusal]]   the app refuses its input by policy, which only the result tells
-    [[no-retry]]       faults say `X-Fal-Retryable: false`
-    [[user-timeout]]   504 because the caller's own time to start ran out
     [[single]]         the result has `image` instead of `images`
 """
 
@@ -143,10 +141,6 @@ class Fal(Queued):
             loc = ["body", refused.param or "prompt"]
             detail = [{"loc": loc, "msg": refused.message, "type": kind, "input": None}]
         headers = {"x-fal-request-id": f"req_{call.number}"}
-        if "no-retry" in call.tokens:
-            headers["X-Fal-Retryable"] = "false"
-        if "user-timeout" in call.tokens:
-            headers["X-Fal-Request-Timeout-Type"] = "user"
         if refused.retry_after is not None:
             headers["Retry-After"] = f"{refused.retry_after:g}"
         return web.json_response({"detail": detail}, status=status, headers=headers)
@@ -161,8 +155,6 @@ class Fal(Queued):
         # The queue takes any input; the app looks at it later. It is told at once all the same.
         check(body, app.fields, *app.required)
         tokens = await self.take(call, model=name, prompt=body["prompt"])
-        if "user-timeout" in tokens:
-            raise Refused(Fault.TIMED_OUT, "The request did not start in time.")
         made = _made(tokens, body)
         if self.succeeds(call) and "late-refusal" not in tokens:
             self.charge(call, len(made), app.price * len(made))

@@ -116,7 +116,8 @@ class Stability(Dialect):
         if service is None:
             raise Refused(Fault.UNKNOWN_MODEL, "The requested service does not exist.")
         fields, parts = await _read(request, call, service)
-        tokens = await self.begin(call, model=name, prompt=fields["prompt"])
+        model = fields.get("model", name.removeprefix("generate/"))
+        tokens = await self.begin(call, model=model, prompt=fields["prompt"])
         withheld = tokens.text("refuse") == "output"
         blank = "empty" in tokens
         if not withheld and not blank:

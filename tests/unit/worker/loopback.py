@@ -44,7 +44,7 @@ class Loopback:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        self.stop()
         for task in self._busy:
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
@@ -52,6 +52,10 @@ class Loopback:
     @property
     def url(self) -> str:
         return f"http://{self._host}:{self.port}"
+
+    def stop(self) -> None:
+        """Accept nobody any more."""
+        self._server.close()
 
     async def request(self, reader: asyncio.StreamReader) -> tuple[str, bytes]:
         """Read one request whole and note it."""

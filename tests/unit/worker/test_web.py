@@ -83,11 +83,12 @@ async def test_a_large_answer_arrives_whole(web: Web) -> None:
         assert (await web.call("GET", server.url, timeout=5)).body == body
 
 
-async def test_connections_are_kept_and_cookies_are_not(web: Web) -> None:
+async def test_connections_are_kept_and_cookies_are_not() -> None:
     reply = answer(headers="Set-Cookie: a=b; Path=/\r\n")
-    async with Loopback(say(reply, then="go on")) as server:
+    names = Names(upstream_test=[["127.0.0.1"]])
+    async with Loopback(say(reply, then="go on")) as server, Web(resolver=names) as web:
         for _ in range(3):
-            await web.call("POST", server.url, json={}, timeout=2)
+            await web.call("POST", f"http://upstream.test:{server.port}/", json={}, timeout=2)
     assert server.connections == 1
     assert not any("cookie" in head.lower() for head, _ in server.requests)
 
@@ -129,6 +130,21 @@ async def test_a_get_lost_by_a_kept_connection_is_asked_once_more(web: Web) -> N
         assert (await web.call("GET", server.url, timeout=2)).body == b"ok"
     assert len(server.requests) == 3
     assert server.connections == 2
+
+
+async def test_a_get_that_finds_nobody_the_second_time_was_sent_the_first(web: Web) -> None:
+    async def vanish(
+        server: Loopback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await server.request(reader)
+        server.stop()
+        writer.transport.abort()
+
+    async with Loopback(vanish) as server:
+        with pytest.raises(Unreachable) as caught:
+            await web.call("GET", server.url, timeout=2)
+    assert caught.value.sent
+    assert len(server.requests) == 1
 
 
 async def test_a_kept_connection_that_is_known_to_be_closed_is_not_used(web: Web) -> None:
@@ -324,7 +340,7 @@ async def test_the_total_time_ends_hangs_and_drips_alike(web: Web, behaviour: Be
             web.post_foreign(server.url, body=b"{}", headers={}, timeout=0.3),
             return_exceptions=True,
         )
-        assert 0.25 < time.monotonic() - start < 1
+        assert 0.25 < time.monotonic() - start < 1.3
     for ending in endings:
         assert isinstance(ending, TimedOut)
         assert ending.sent
@@ -428,7 +444,7 @@ async def test_an_answer_without_end_costs_little_memory_and_keeps_nobody_waitin
         await asyncio.sleep(0.01)
         watcher.cancel()
     assert max(sizes) - sizes[0] < 64 * MIB
-    assert max(stalls) < 0.5
+    assert max(stalls) < 1
 
 
 async def test_an_honest_answer_may_be_compressed(web: Web) -> None:

@@ -100,11 +100,12 @@ class BFL:
         return replied(order, outcomes, cost=ticket.cost, upstream_id=str(ticket))
 
     async def _fields(self, order: Order) -> dict[str, Any]:
+        sized = self._image_field != "image"  # what fills a mask keeps the size of the picture
         asked: dict[str, Any] = {
             "prompt": order.prompt,
-            "width": order.width,
-            "height": order.height,
-            "aspect_ratio": order.aspect_ratio,
+            "width": order.width if sized else None,
+            "height": order.height if sized else None,
+            "aspect_ratio": order.aspect_ratio if sized else None,
             "seed": order.seed,
             "output_format": order.output_format,
         }

@@ -11,6 +11,7 @@ What a deployment's `options` may say, because models differ:
     resolutions = {"1K" = "1 MP"}   what the model calls our tiers
     poll_seconds = 0.5              the first pause between two polls
     body = {…}                      further fields for every input, e.g. `safety_tolerance`
+    edit_body = {…}                 further fields for edits, e.g. a ratio of `match_input_image`
 
 An order's options are further fields too; neither can replace what an order says by itself.
 """
@@ -103,13 +104,14 @@ class Replicate:
 
     async def _input(self, order: Order) -> dict[str, Any]:
         names: Mapping[str, str] = self._options.get("resolutions", {})
+        sized = order.mask is None  # what fills a mask keeps the size of the picture
         asked: dict[str, Any] = {
             "prompt": order.prompt,
             "num_outputs": order.n if order.n != 1 else None,
-            "aspect_ratio": order.aspect_ratio,
+            "aspect_ratio": order.aspect_ratio if sized else None,
             "resolution": names.get(order.resolution or "", order.resolution),
-            "width": order.width,
-            "height": order.height,
+            "width": order.width if sized else None,
+            "height": order.height if sized else None,
             "seed": order.seed,
             "negative_prompt": order.negative_prompt,
             "output_format": _FORMATS.get(order.output_format or "", order.output_format),
@@ -124,8 +126,10 @@ class Replicate:
             white = await self._imaging.mask_to_white(order.mask.data)
             name = str(self._options.get("mask_field", "mask"))
             asked[name] = await self._url(white, "image/png")
-        further = self._options.get("body", {})
-        return fields(asked, further, order.options, reserved=_RESERVED)
+        further = [self._options.get("body", {})]
+        if order.edit:
+            further.append(self._options.get("edit_body", {}))
+        return fields(asked, *further, order.options, reserved=_RESERVED)
 
     async def _url(self, data: bytes, content_type: str) -> str:
         """Return a URL of an input: one that carries it, or that of a file uploaded for it."""

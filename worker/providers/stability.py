@@ -87,7 +87,7 @@ class Stability:
         return form
 
     def _fields(self, order: Order) -> dict[str, Any]:
-        from_picture = order.edit and order.mask is None
+        from_picture = order.edit and self._service(order).startswith("generate/")
         strength = self._options.get("strength", STRENGTH)
         asked: dict[str, Any] = {
             "prompt": order.prompt,

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from service.app import Misconfigured, make_app
 from service.console import run
-from service.logs import set_up_logs
 from service.server import listen, serve
 from service.settings import Settings
 from storage.errors import Error
+from storage.logs import configure
 
 
 EX_CONFIG = 78
@@ -45,10 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    try:
-        set_up_logs(settings.log_level)
-    except KeyError:
-        raise Misconfigured("DARKROOM_LOG_LEVEL must be debug, info, warning or error.") from None
+    configure("service", settings.log_level)
     try:
         listening = listen(settings.host, settings.port)
     except OSError as error:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 from pydantic_core import Url
+from redis.exceptions import ResponseError
 
 from service.auth import Doorkeeper
 from service.availability import Availability
@@ -159,7 +160,10 @@ async def _check(context: Context) -> None:
 
 
 async def _eviction_policy(commands: Commands) -> str | None:
-    """Return Redis's policy, or None where it is not told (managed servers forbid CONFIG)."""
-    info = await commands.execute("INFO", "memory")
+    """Return Redis's policy, or None where it is not told."""
+    try:
+        info = await commands.execute("INFO", "memory")
+    except ResponseError:
+        return None
     policy = info.get("maxmemory_policy") if isinstance(info, dict) else None
     return None if policy is None else str(policy)

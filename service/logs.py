@@ -4,15 +4,12 @@ A line names the route by its pattern and never by its address, whose query can 
 Prompts, keys and bodies have no way into it.
 """
 
-import logging
 import re
 import secrets
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -30,25 +27,6 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-
-
-def set_up_logs(level: str) -> None:
-    """Send every line of this process to standard error as JSON; the process does it once."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=orjson.dumps),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-        cache_logger_on_first_use=True,
-    )
-    # Libraries get no word: aiohttp's complaints repeat what a stranger sent.
-    logging.getLogger().addHandler(logging.NullHandler())
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
 
 
 def log_requests(metrics: Metrics) -> Middleware:

@@ -33,6 +33,8 @@ class Changes:
         self._reader: asyncio.Task[None] | None = None
         self._listeners: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
+        # One at a time: a PubSub asked twice while it connects would make two connections.
+        self._asking = asyncio.Lock()
 
     @asynccontextmanager
     async def of(self, job_id: str) -> AsyncIterator["Feed"]:
@@ -59,7 +61,8 @@ class Changes:
         if confirmed is None:
             confirmed = self._confirmed[channel] = asyncio.Event()
             try:
-                await self._open().subscribe(channel)
+                async with self._asking:
+                    await self._open().subscribe(channel)
             except (RedisError, OSError) as error:
                 self._confirmed.pop(channel, None)
                 raise (
@@ -81,9 +84,10 @@ class Changes:
             return
         self._listeners.pop(channel, None)
         self._confirmed.pop(channel, None)
-        if self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(channel)
+        async with self._asking:
+            if self._pubsub is not None and channel not in self._listeners:
+                with contextlib.suppress(RedisError, OSError):
+                    await self._pubsub.unsubscribe(channel)
 
     def _open(self) -> PubSub:
         if self._pubsub is None:

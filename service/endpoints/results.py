@@ -69,14 +69,16 @@ async def _send(
     if answer.status == 206:
         answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{stat.size}"
     answer.content_length = end - start
+    if request.method == "HEAD":
+        await answer.prepare(request)
+        return answer
     stream = await objects.stream(key, start=start, end=end)
     if stream is None:
         raise Missing("The image is gone.", code="image_not_found")
     async with aclosing(stream):
         await answer.prepare(request)
-        if request.method != "HEAD":
-            async for chunk in stream:
-                await answer.write(chunk)
+        async for chunk in stream:
+            await answer.write(chunk)
     await answer.write_eof()
     return answer
 

@@ -45,11 +45,29 @@ MODELS = {
     "doubao-seedream-3-0-t2i-250415": Model(
         tiers=(), least=512**2, most=2048**2, inputs=0, own=("seed", "guidance_scale"), price=0.03
     ),
+    "doubao-seededit-3-0-i2i-250628": Model(
+        tiers=("adaptive",), least=1, most=0, inputs=1, own=("seed", "guidance_scale"), price=0.03
+    ),
     "doubao-seedream-4-0-250828": Model(
         tiers=("1K", "2K", "4K"), least=921_600, most=16_777_216, own=_GROUPS, price=0.03
     ),
     "doubao-seedream-4-5-251128": Model(
         tiers=("2K", "4K"), least=3_686_400, most=16_777_216, own=_GROUPS, price=0.04
+    ),
+    "doubao-seedream-5-0-260128": Model(
+        tiers=("2K", "3K", "4K"),
+        least=3_686_400,
+        most=16_777_216,
+        own=(*_GROUPS, "output_format"),
+        price=0.035,
+    ),
+    "doubao-seedream-5-0-flash-260915": Model(
+        tiers=("1K", "1.5K", "2K"),
+        least=921_600,
+        most=4_624_220,
+        inputs=10,
+        own=("output_format",),
+        price=0.02,
     ),
     "doubao-seedream-5-0-pro-260628": Model(
         tiers=("1K", "1.5K", "2K"),
@@ -72,7 +90,7 @@ MODELS = {
     ),
 }
 _LARGE = 2_601_123
-_TIERS = {"1K": 1024, "1.5K": 1536, "2K": 2048, "4K": 4096}
+_TIERS = {"adaptive": 1024, "1K": 1024, "1.5K": 1536, "2K": 2048, "3K": 3072, "4K": 4096}
 _SHARED: dict[str, fields.Check] = {
     "model": fields.text(64),
     "prompt": fields.text(4000),
@@ -214,7 +232,9 @@ class Ark(Dialect):
 
 
 def _read(body: dict[str, Any]) -> _Asked:
-    model = MODELS.get(body.get("model", ""))
+    name = str(body.get("model", ""))
+    # BytePlus has names of its own for the same models.
+    model = MODELS.get(name) or MODELS.get(f"doubao-{name.removeprefix('dola-')}")
     if model is None:
         raise Refused(Fault.UNKNOWN_MODEL, f"The model {body.get('model')} does not exist.")
     if stray := next((name for name in _OWN if name in body and name not in model.own), None):
@@ -223,6 +243,8 @@ def _read(body: dict[str, Any]) -> _Asked:
     fields.check(known, _SHARED | _OWN, "model", "prompt")
     width, height = _size(body.get("size"), model)
     inputs = _count_inputs(body.get("image"), model)
+    if not inputs and not model.most:
+        raise _invalid("image", "is required")
     count = 1
     if body.get("sequential_image_generation") == "auto":
         options = body.get("sequential_image_generation_options", {})

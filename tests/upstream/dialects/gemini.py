@@ -51,6 +51,9 @@ MODELS = {
         text_out=3.0,
         image_out=60.0,
     ),
+    "gemini-3.1-flash-lite-image": Model(
+        tiers={"1K": 1120}, tokens_in=0.25, text_out=1.5, image_out=30.0
+    ),
 }
 _BODY: dict[str, fields.Check] = {
     "contents": lambda value: None if isinstance(value, list) and value else "is not specified",

@@ -34,6 +34,7 @@ class Model:
 
 MODELS = {
     "google/gemini-3.1-flash-image": Model(talks=True, price=0.064),
+    "google/gemini-3-pro-image": Model(talks=True, price=0.128),
     "black-forest-labs/flux.2-pro": Model(price=0.03),
     "openai/gpt-image-2": Model(n=10, price=0.05),
 }

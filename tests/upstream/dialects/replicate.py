@@ -99,6 +99,7 @@ class Model:
 
 MODELS = {
     "black-forest-labs/flux-schnell": Model(fields=_FLUX, price=0.003, single=False),
+    "black-forest-labs/flux-dev": Model(fields=_FLUX, price=0.025, single=False),
     "black-forest-labs/flux-2-pro": Model(fields=_FLUX2, price=0.03),
     "black-forest-labs/flux-fill-pro": Model(
         fields=_FILL, required=("prompt", "image"), price=0.05, format="jpeg"

@@ -84,6 +84,7 @@ SERVICES = {
         price=0.05,
     ),
 }
+_SD3_PRICES = {"sd3.5-large-turbo": 0.04, "sd3.5-medium": 0.035, "sd3.5-flash": 0.025}
 _NAMES = {400: "bad_request", 401: "unauthorized", 402: "payment_required", 404: "not_found"}
 _STATUSES = {Fault.REFUSED_INPUT: 403, Fault.REFUSED_OUTPUT: 403}
 _MODERATED = "Your request was flagged by our content moderation system."
@@ -121,7 +122,7 @@ class Stability(Dialect):
         withheld = tokens.text("refuse") == "output"
         blank = "empty" in tokens
         if not withheld and not blank:
-            self.charge(call, 1, service.price)
+            self.charge(call, 1, _SD3_PRICES.get(model, service.price))
         sitting = _sitting(name, fields, parts)
         finish = "CONTENT_FILTERED" if withheld else "SUCCESS"
         if request.headers.get("Accept") == "image/*":

@@ -60,10 +60,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 75.0}
-    runner = _Runner(
-        app, access_log=None, handler_cancellation=False, shutdown_timeout=DRAIN, **options
-    )
+    runner = make_runner(app)
     await runner.setup()
     try:
         await web.SockSite(runner, listening, backlog=1024).start()
@@ -71,6 +68,14 @@ async def serve(
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    """Return what runs the application; no body is decompressed, no broken request repeated."""
+    options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 75.0}
+    return _Runner(
+        app, access_log=None, handler_cancellation=False, shutdown_timeout=DRAIN, **options
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

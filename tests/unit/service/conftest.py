@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from fakeredis import FakeAsyncRedis
 
 from service.app import CONTEXT, make_app
 from service.context import Context
+from service.server import make_runner
 from service.settings import Settings
 from storage import redis_keys
 from storage.attempt import AttemptStatus, Cost, CostSource, Usage
@@ -51,6 +52,13 @@ api_key_env = "ZAI_API_KEY"
 """
 
 
+class Served(TestServer):
+    """Serves as the process does: what aiohttp would do with a broken request is not tested."""
+
+    async def _make_runner(self, **_: Any) -> web.AppRunner:
+        return make_runner(self.app)
+
+
 @dataclass
 class Worker:
     """Ends every queued job with pictures, or as `failure` says, `after` so many seconds."""
@@ -80,9 +88,9 @@ class Worker:
         running = job.claimed("fence", now).attempting("sketch", "sketch", "fence", now)
         images = [await self._image(job, image.index) for image in job.images]
         cost = Cost(0.01, CostSource.PRICE_TABLE)
-        closed = running.progressed(
-            "fence", images, cost, self.usage, text=self.text
-        ).attempted("fence", now, AttemptStatus.SUCCEEDED)
+        closed = running.progressed("fence", images, cost, self.usage, text=self.text).attempted(
+            "fence", now, AttemptStatus.SUCCEEDED
+        )
         ended = await self.context.jobs.swap(job, closed.settled("fence", now, self.failure))
         if ended is not None:
             self.made.append(ended)
@@ -195,7 +203,7 @@ async def start(
         app = make_app(
             settings.model_copy(update=changes), redis=fake, objects=objects, catalog=catalog
         )
-        client = await aiohttp_client(app, server_kwargs={"access_log": None})
+        client = await aiohttp_client(Served(app))
         context = app[CONTEXT]
         key = await make_key(context, "alice")
         worker = Worker(context)

@@ -44,9 +44,7 @@ class TestAKey:
         mixed = other.replace(shown.id, "0" * 12)
         bodies = []
         for key in (mixed, WRONG):
-            answer = await front.client.get(
-                "/v1/jobs", headers={"Authorization": f"Bearer {key}"}
-            )
+            answer = await front.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
             bodies.append(await answer.read())
         assert bodies[0] == bodies[1]
 

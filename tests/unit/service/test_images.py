@@ -88,9 +88,7 @@ class TestGenerations:
 
     async def test_unknown_fields_are_ignored_and_named(self, working: Front) -> None:
         body = await (await working.post(GENERATIONS, {**ASK, "sampler": "x"})).json()
-        assert body["warnings"] == [
-            {"param": "sampler", "action": "dropped", "requested": None}
-        ]
+        assert body["warnings"] == [{"param": "sampler", "action": "dropped", "requested": None}]
 
     async def test_null_means_not_set(self, working: Front) -> None:
         ask = {**ASK, "n": None, "style": None, "user": None, "stream": None}
@@ -113,9 +111,7 @@ class TestPreferences:
         assert answer.headers["Preference-Applied"] == "respond-async"
 
     async def test_wait_and_respond_async_wait_first(self, working: Front) -> None:
-        answer = await working.post(
-            GENERATIONS, ASK, headers={"Prefer": "wait=3, respond-async"}
-        )
+        answer = await working.post(GENERATIONS, ASK, headers={"Prefer": "wait=3, respond-async"})
         assert answer.status == 200
         assert "data" in await answer.json()
 

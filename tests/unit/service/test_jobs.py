@@ -159,9 +159,7 @@ class TestWaiting:
         assert job["images"][0]["url"].startswith("http://front.test/objects/")
 
     async def test_a_wait_that_is_over_answers_202(self, front: Front) -> None:
-        answer = await front.post(
-            "/v1/jobs", ASK, headers={"Prefer": "respond-async, wait=0"}
-        )
+        answer = await front.post("/v1/jobs", ASK, headers={"Prefer": "respond-async, wait=0"})
         assert answer.status == 202
         assert answer.headers["Preference-Applied"] == "respond-async, wait=0"
 

@@ -4,6 +4,7 @@ A delivery is born in the same step that ends its job (`Jobs.swap`), so it can n
 invented; here it is only read and written over.
 """
 
+import asyncio
 import secrets
 from dataclasses import replace
 
@@ -55,5 +56,5 @@ class Deliveries:
         ids = await self._commands.execute(
             "ZREVRANGE", redis_keys.deliveries_of(tenant), 0, limit - 1
         )
-        found = [await self.find(delivery_id.decode()) for delivery_id in ids]
+        found = await asyncio.gather(*(self.find(delivery_id.decode()) for delivery_id in ids))
         return [delivery for delivery in found if delivery is not None]

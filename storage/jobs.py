@@ -5,6 +5,7 @@ everything that follows from it. Each is one script, so a process can die at any
 leave either all of it or none. No rule of what a job may become is written here: see `storage.job`.
 """
 
+import asyncio
 import base64
 import binascii
 import secrets
@@ -12,12 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from storage import queue, redis_keys, scripts
 from storage.crash import CrashPoint
 from storage.delivery import Delivery
-from storage.errors import Conflict, Invalid
+from storage.errors import Conflict, Error, Invalid
 from storage.job import Job, JobId, JobStatus
 from storage.redis_client import Argument, Commands
 from storage.settings import RetentionSettings
@@ -32,7 +33,7 @@ _LARGEST_PREVIEW = 2 * 1024 * 1024
 _PREVIEW_LIFE_MS = 60_000
 _SCAN = 100
 _MOST_SCANNED = 5_000
-_LANES = {-1: 16.0, 0: 1.0, 1: 1 / 16}
+_PRIORITIES = (1, 0, -1)
 
 
 def new_job_id() -> JobId:
@@ -80,8 +81,8 @@ class Jobs:
     ) -> Added:
         """Take in a new job and queue it, or find the one that the same key made before.
 
-        `weight` is the tenant's share of the queue. Raises `Conflict` when the key was used for
-        another request.
+        `weight` is the tenant's share of the queue, above 0. Adding the same job twice is harmless.
+        Raises `Conflict` when the key was used for another request.
         """
         keys = [
             redis_keys.job(job.id),
@@ -98,12 +99,13 @@ class Jobs:
             _microseconds(job.created_at),
             next_check(job, job.created_at),
             queue.payload(queue.RUN_JOB, job.id, job.created_at),
-            f"{job.tenant}:{job.priority}",
-            job.request.n * _LANES.get(job.priority, 1.0) / weight,
+            job.request.n / weight,
+            "" if idempotency is None else idempotency.fingerprint,
+            self._idempotency_ms,
+            *_flows(job),
         ]
         if idempotency is not None:
             keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
-            args += [idempotency.fingerprint, self._idempotency_ms]
         self._crash.visit("add")
         code, *rest = await self._commands.eval(scripts.ADD, keys, args)
         self._crash.visit("added")
@@ -120,7 +122,7 @@ class Jobs:
     async def find(self, job_id: str) -> Job | None:
         """Return a job by its id alone, for those who serve all tenants."""
         document = await self._commands.execute("HGET", redis_keys.job(job_id), "document")
-        return None if document is None else _JOB.validate_json(document)
+        return None if document is None else _read(document)
 
     async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
@@ -181,18 +183,21 @@ class Jobs:
         looked_at = 0
         last = after
         async for place, job in self._newest_first(tenant, after, created_after, created_before):
+            if looked_at == _MOST_SCANNED:
+                return Page(tuple(found), last)
             looked_at += 1
             if job is not None and matching(job):
+                if len(found) == limit:
+                    return Page(tuple(found), last)
                 found.append(job)
             last = place
-            if len(found) == limit or looked_at == _MOST_SCANNED:
-                return Page(tuple(found), last)
         return Page(tuple(found), None)
 
     async def remove(self, job: Job) -> None:
         """Forget a job that has ended; its objects are somebody else's business."""
-        await self._commands.execute("DEL", redis_keys.job(job.id))
+        # The appointment goes last: it brings back whoever dies on the way.
         await self._commands.execute("ZREM", redis_keys.jobs_of(job.tenant), job.id)
+        await self._commands.execute("DEL", redis_keys.job(job.id))
         await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job.id)
 
     async def due(self, now: float, most: int) -> list[JobId]:
@@ -221,8 +226,12 @@ class Jobs:
         """Return how many tasks stand before a waiting job; None when it does not wait."""
         if job.status is not JobStatus.QUEUED:
             return None
-        place: int | None = await self._commands.execute("ZRANK", redis_keys.IMAGE_QUEUE, job.id)
-        return place
+        place, rank = await asyncio.gather(
+            self._commands.issue("ZSCORE", redis_keys.IMAGE_QUEUE, job.id),
+            self._commands.issue("ZRANK", redis_keys.IMAGE_QUEUE, job.id),
+        )
+        waits = place is not None and place < redis_keys.FIRST_MOMENT
+        return rank if waits else None
 
     async def tell_cancelled(self, job: Job) -> None:
         """Tell the worker that has the job, if one has, that it need not go on."""
@@ -256,7 +265,7 @@ class Jobs:
             top = start[0]
         bottom: str | int = "-inf" if created_after is None else _microseconds(created_after)
         offset = 0
-        for _ in range(_MOST_SCANNED // _SCAN + 1):
+        for _ in range(2 * _MOST_SCANNED // _SCAN):  # where rows go on, some are read again
             rows = await self._commands.execute(
                 *("ZREVRANGEBYSCORE", redis_keys.jobs_of(tenant), top, bottom),
                 *("WITHSCORES", "LIMIT", offset, _SCAN),
@@ -270,15 +279,27 @@ class Jobs:
                 yield _cursor(place), job
             if len(places) < _SCAN:
                 return
-            offset += _SCAN
+            # The list may grow and shrink meanwhile: it goes on from a place, not from a count.
+            last = places[-1]
+            start = last if start is None else min(start, last)
+            offset = offset + _SCAN if places[0][0] == last[0] else 0
+            top = last[0]
 
     async def _many(self, places: Sequence[tuple[int, str]]) -> list[Job | None]:
-        # Asked for one after the other on purpose: they leave together, see Commands.
-        waiting = [
-            self._commands.issue("HGET", redis_keys.job(job_id), "document") for _, job_id in places
-        ]
-        documents = [await answer for answer in waiting]
-        return [None if text is None else _JOB.validate_json(text) for text in documents]
+        documents = await asyncio.gather(
+            *(
+                self._commands.issue("HGET", redis_keys.job(job_id), "document")
+                for _, job_id in places
+            )
+        )
+        return [None if text is None else _read(text) for text in documents]
+
+
+def _read(document: bytes) -> Job:
+    try:
+        return _JOB.validate_json(document)
+    except ValidationError:  # its text repeats what it could not read, prompts too
+        raise Error("The record of a job cannot be read.", code="record_unreadable") from None
 
 
 def next_check(job: Job, now: float) -> float:
@@ -289,6 +310,12 @@ def next_check(job: Job, now: float) -> float:
     if job.deadline is not None:
         moments.append(job.deadline)
     return min(moments)
+
+
+def _flows(job: Job) -> tuple[str, ...]:
+    """Return the job's own flow, then those of its tenant that come before it."""
+    urgent = [priority for priority in _PRIORITIES if priority > job.priority]
+    return tuple(f"{job.tenant}:{priority}" for priority in (job.priority, *urgent))
 
 
 def news(job: Job) -> bytes:
@@ -313,4 +340,4 @@ def _read_cursor(text: str) -> tuple[int, str]:
         return int(score), job_id
     except (binascii.Error, ValueError) as error:
         message = "This cursor was not given by a list of jobs."
-        raise Invalid(message, param="after", code="invalid_cursor") from error
+        raise Invalid(message, param="cursor", code="invalid_cursor") from error

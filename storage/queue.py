@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from arq.jobs import deserialize_job_raw, serialize_job
+from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 
 from storage import redis_keys, scripts
 from storage.redis_client import Commands
@@ -26,10 +26,13 @@ def payload(task: str, task_id: str, now: float) -> bytes:
 
 
 def task_of(data: bytes | None) -> str | None:
-    """Return the kind of task that a payload names, or None when there is no payload to read."""
+    """Return the kind of task that a payload names, or None when no payload can be read."""
     if data is None:
         return None
-    name, *_ = deserialize_job_raw(data, deserializer=orjson.loads)
+    try:
+        name, *_ = deserialize_job_raw(data, deserializer=orjson.loads)
+    except DeserializationError:
+        return None
     return name
 
 

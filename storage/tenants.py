@@ -1,5 +1,6 @@
 """Tenants and their keys: where they are kept, and the secret that signs a tenant's webhooks."""
 
+import asyncio
 import base64
 import secrets
 
@@ -57,7 +58,7 @@ class Tenants:
     async def keys_of(self, tenant_id: str) -> list[ApiKey]:
         """Return a tenant's keys, the oldest first."""
         ids = await self._commands.execute("SMEMBERS", redis_keys.api_keys_of(tenant_id))
-        found = [await self.key(key_id.decode()) for key_id in ids]
+        found = await asyncio.gather(*(self.key(key_id.decode()) for key_id in ids))
         return sorted((key for key in found if key is not None), key=lambda key: key.created_at)
 
     async def webhook_secret(self, tenant_id: str) -> str:

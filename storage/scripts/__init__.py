@@ -14,3 +14,11 @@ CLAIM: Final = _read("claim")
 RENEW: Final = _read("renew")
 RELEASE: Final = _read("release")
 WRITE: Final = _read("write")
+
+# The scripts of the gates share their beginning.
+_GATE: Final = _read("gate") + "\n"
+PERMIT: Final = _GATE + _read("permit")
+REPORT: Final = _GATE + _read("report")
+TEND: Final = _GATE + _read("tend")
+PARK: Final = _GATE + _read("park")
+LEARN: Final = _GATE + _read("learn")

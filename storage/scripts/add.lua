@@ -1,26 +1,29 @@
 -- Take in a job, once: idempotency, record, index, queue entry and wake-up, or nothing at all.
 --
 -- KEYS  1 job  2 tenant's jobs  3 appointments  4 payload  5 queue  6 wake  7 flows  8 idempotency (optional)
--- ARGV  1 id  2 document  3 created (µs)  4 first appointment (s)  5 payload  6 flow  7 step
---       8 fingerprint  9 idempotency life (ms)
--- Returns {1} when added, {0, id} for the job that this key made before, {-1} when the key was used for
--- another request.
+-- ARGV  1 id  2 document  3 created (µs)  4 first appointment (s)  5 payload  6 step
+--       7 fingerprint, or empty  8 idempotency life (ms)  9 the job's own flow  then the flows before it
+-- Returns {1} when added, also when exactly this job was added before, {0, id} for the job that this key
+-- made before, {-1} when the key was used for another request.
 
+if redis.call('EXISTS', KEYS[1]) == 1 then return {1} end  -- the reply to a first try was lost
 if KEYS[8] then
   local known = redis.call('GET', KEYS[8])
   if known then
     local fingerprint, id = string.match(known, '^(%S+) (%S+)$')
-    if fingerprint ~= ARGV[8] then return {-1} end
+    if fingerprint ~= ARGV[7] then return {-1} end
     return {0, id}
   end
-  redis.call('SET', KEYS[8], ARGV[8] .. ' ' .. ARGV[1], 'PX', ARGV[9])
+  redis.call('SET', KEYS[8], ARGV[7] .. ' ' .. ARGV[1], 'PX', ARGV[8])
 end
 
--- Start-time fair queueing: a flow's next job comes one step after its last one, and never before the
--- place that is being served now.
-local served = redis.call('HMGET', KEYS[7], 'served', ARGV[6])
-local place = math.max(tonumber(served[1] or 0), tonumber(served[2] or 0))
-redis.call('HSET', KEYS[7], ARGV[6], place + tonumber(ARGV[7]))
+-- Start-time fair queueing: a flow's next job comes one step after its last one, after all that its
+-- tenant holds more urgent, and never before the place that is being served now.
+local place = 0
+for _, taken in ipairs(redis.call('HMGET', KEYS[7], 'served', unpack(ARGV, 9))) do
+  place = math.max(place, tonumber(taken or 0))
+end
+redis.call('HSET', KEYS[7], ARGV[9], place + tonumber(ARGV[6]))
 
 redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])

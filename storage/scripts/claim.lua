@@ -49,5 +49,5 @@ for i = 1, #due, 2 do
   if due[i + 1] < first_moment then served = due[i + 1] end
 end
 if served then redis.call('HSET', KEYS[3], 'served', served) end
-if #due > 0 and next_due ~= 0 then redis.call('DEL', KEYS[2]) end  -- drained: tokens left are stale
+if next_due ~= 0 then redis.call('DEL', KEYS[2]) end  -- all that is due is taken: tokens left are stale
 return reply

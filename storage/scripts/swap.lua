@@ -26,6 +26,7 @@ if ARGV[4] == '1' then
     redis.call('PEXPIRE', KEYS[key], ARGV[7])
     redis.call('SET', KEYS[key + 1], ARGV[at + 2])
     redis.call('ZADD', KEYS[9], ARGV[at + 3], ARGV[at])
+    redis.call('ZREMRANGEBYSCORE', KEYS[9], '-inf', ARGV[at + 3] - ARGV[7] * 1000)  -- their records are gone
     redis.call('ZADD', KEYS[7], ARGV[at + 4], ARGV[at])
     redis.call('LPUSH', KEYS[8], 1)
     key = key + 2

@@ -1,0 +1,48 @@
+"""Records for tests, each whole and plain; a test changes only what it is about."""
+
+from typing import Any
+
+from storage.catalog import Deployment, Price
+from storage.dialect import Capabilities
+from storage.image import Image
+from storage.job import Job, JobId, JobType
+from storage.request import Input, Request
+
+
+NOW = 1_800_000_000.0
+
+
+def a_request(**fields: Any) -> Request:
+    return Request(**{"prompt": "a lighthouse at dusk", **fields})
+
+
+def a_job(job_id: str = "job_1", *, n: int = 1, edit: bool = False, **fields: Any) -> Job:
+    """Return a queued job of `n` images, with a request of its own unless one is given."""
+    images = (Input(key=f"t/acme/{job_id}/in/0.png"),) if edit else ()
+    whole = {
+        "id": JobId(job_id),
+        "tenant": "acme",
+        "type": JobType.EDIT if edit else JobType.GENERATION,
+        "model": "painter",
+        "request": a_request(n=n, images=images),
+        "created_at": NOW,
+        "images": tuple(Image(index=index) for index in range(n)),
+        **fields,
+    }
+    return Job(**whole)
+
+
+def a_deployment(name: str = "first", **fields: Any) -> Deployment:
+    """Return a deployment of the model `painter` that needs no key; `can` are its capabilities."""
+    can = {"edit": True, "mask": True, "references": 4, "n": 4, **fields.pop("can", {})}
+    whole = {
+        "name": name,
+        "model": "painter",
+        "provider": "sketch",
+        "upstream_model": "painter",
+        "capabilities": Capabilities(**can),
+        "price": Price(per_image=0.05),
+        "timeout": 5.0,
+        **fields,
+    }
+    return Deployment(**whole)

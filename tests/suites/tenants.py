@@ -1,0 +1,87 @@
+"""What the records of tenants and keys must show on every Redis; a subclass gives `commands`."""
+
+import asyncio
+import base64
+from dataclasses import replace
+
+import pytest
+
+from storage.redis_client import Commands
+from storage.tenant import Scope, Tenant, new_key, presented
+from storage.tenants import Tenants
+
+
+class TenantsSuite:
+    @pytest.fixture
+    def tenants(self, commands: Commands) -> Tenants:
+        return Tenants(commands)
+
+    async def test_a_tenant_is_found_as_it_was(self, tenants: Tenants) -> None:
+        tenant = Tenant(id="acme", created_at=1.5, weight=2.5, max_queued=7, spend_per_day=9.5)
+        assert await tenants.add(tenant) == tenant
+        assert await tenants.get("acme") == tenant
+        assert await tenants.get("globex") is None
+
+    async def test_adding_a_tenant_again_changes_nothing(self, tenants: Tenants) -> None:
+        first = await tenants.add(Tenant(id="acme", created_at=1.0, weight=2.0))
+        assert await tenants.add(Tenant(id="acme", created_at=2.0)) == first
+        assert await tenants.get("acme") == first
+
+    async def test_a_tenant_can_be_changed(self, tenants: Tenants) -> None:
+        tenant = await tenants.add(Tenant(id="acme", created_at=1.0))
+        await tenants.put(replace(tenant, weight=3.0))
+        assert (await tenants.get("acme")) == replace(tenant, weight=3.0)
+
+    async def test_all_tenants_are_listed_by_id(self, tenants: Tenants) -> None:
+        for name in ("c", "a", "b"):
+            await tenants.add(Tenant(id=name, created_at=1.0))
+        assert [tenant.id for tenant in await tenants.all()] == ["a", "b", "c"]
+
+    async def test_a_key_is_found_by_its_public_id(self, tenants: Tenants) -> None:
+        key, text = new_key("acme", 1.0, name="ci", scopes=(Scope.READ,))
+        await tenants.put_key(key)
+        shown = presented(text)
+        assert shown is not None
+        assert await tenants.key(shown.id) == key
+        assert await tenants.key("nobody000000") is None
+
+    async def test_a_revoked_key_is_kept_as_revoked(self, tenants: Tenants) -> None:
+        key, _ = new_key("acme", 1.0)
+        await tenants.put_key(key)
+        await tenants.put_key(key.revoked(5.0))
+        kept = await tenants.key(key.id)
+        assert kept is not None
+        assert not kept.is_live(6.0)
+
+    async def test_the_text_of_a_key_is_not_kept(
+        self, tenants: Tenants, commands: Commands
+    ) -> None:
+        key, text = new_key("acme", 1.0)
+        await tenants.put_key(key)
+        secret = text.split("_", 3)[3].rpartition("_")[0]
+        names = await commands.execute("KEYS", "*")
+        kept = [name + await self.dump(commands, name) for name in names]
+        assert kept
+        assert not any(secret.encode() in one for one in kept)
+
+    async def test_a_tenants_keys_are_listed_the_oldest_first(self, tenants: Tenants) -> None:
+        keys = [new_key("acme", float(at))[0] for at in (3, 1, 2)]
+        for key in keys:
+            await tenants.put_key(key)
+        await tenants.put_key(new_key("globex", 1.0)[0])
+        assert [key.created_at for key in await tenants.keys_of("acme")] == [1.0, 2.0, 3.0]
+
+    async def test_many_who_ask_at_once_get_one_webhook_secret(self, tenants: Tenants) -> None:
+        secrets = await asyncio.gather(*(tenants.webhook_secret("acme") for _ in range(20)))
+        assert len(set(secrets)) == 1
+
+    async def test_each_tenant_signs_with_a_secret_of_its_own(self, tenants: Tenants) -> None:
+        mine, theirs = [await tenants.webhook_secret(name) for name in ("acme", "globex")]
+        assert mine != theirs
+        assert len(base64.b64decode(mine.removeprefix("whsec_"), validate=True)) == 32
+
+    async def dump(self, commands: Commands, name: bytes) -> bytes:
+        kind = await commands.execute("TYPE", name)
+        if kind == b"string":
+            return bytes(await commands.execute("GET", name))
+        return b"".join(await commands.execute("SMEMBERS", name))

@@ -18,6 +18,7 @@ from service.server import listen, serve
 from service.settings import Settings
 from storage.errors import Error
 from storage.logs import configure
+from storage.memory import keep_large_buffers
 
 
 EX_CONFIG = 78
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _serve(settings: Settings) -> None:
     configure("service", settings.log_level)
+    keep_large_buffers()
     try:
         listening = listen(settings.host, settings.port)
     except OSError as error:

@@ -4,6 +4,9 @@ A process may die at any line, and the machine with it, so an object is written 
 brought to the disk, and renamed into place: a reader sees the old bytes or the new, never half of
 them. Waiting for a disk happens in a few threads, never on the event loop. Nothing is kept beside
 the bytes: the type of an object is in its key's extension, and what a link may say is in the link.
+
+Making a folder costs several waits for the disk, so a key makes none of its own: what comes after
+its second segment is one file name, in one of 256 folders that stay.
 """
 
 import asyncio
@@ -25,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
-from storage.errors import Forbidden, TooLarge
+from storage.errors import Forbidden, Invalid, TooLarge
 from storage.objects import (
     CHUNK,
     Link,
@@ -50,7 +53,9 @@ PAGE: Final = 500  # keys that one trip to a thread brings back
 STALE: Final = 3600.0  # seconds after which an unfinished write belongs to nobody
 INCOMING: Final = ".incoming"  # no key starts with a dot
 MIN_SECRET: Final = 16  # bytes
-PRUNED: Final = 10  # times that a folder may vanish below one write
+MAX_NAME: Final = 255  # bytes of a file name
+HEAD: Final = 2  # segments of a key that are folders by their own name
+JOINT: Final = "~"  # between the others; no key holds one
 
 TYPES: Final = {
     ".png": "image/png",
@@ -94,6 +99,7 @@ class LocalObjects:
         self._secret = hmac.digest(secret, b"darkroom link 1", hashlib.sha256)
         self._base_url = base_url.rstrip("/")
         self._fsync = fsync
+        self._made: set[Path] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
     async def put(self, key: str, data: bytes | Path, *, content_type: str) -> None:
@@ -102,7 +108,7 @@ class LocalObjects:
         if isinstance(data, Path):
             await self._run(partial(self._keep_file, data, target))
         else:
-            await self._run(partial(self._keep, lambda path: path.write_bytes(data), target))
+            await self._run(partial(self._keep, partial(_write, data), target))
 
     async def get(self, key: str, *, limit: int) -> bytes | None:
         return await self._run(partial(_read, self.file(key), limit))
@@ -173,7 +179,13 @@ class LocalObjects:
 
     def file(self, key: str) -> Path:
         """Return where the bytes of `key` are, whether there are any or not."""
-        return self._path / checked_key(key)
+        *head, last = checked_key(key).split("/", HEAD)
+        if len(head) < HEAD:
+            return self._path.joinpath(*head, last)
+        name = last.replace("/", JOINT)
+        if len(name) > MAX_NAME:
+            raise Invalid("This key is too long for a disk.")
+        return self._path.joinpath(*head, _shard(last), name)
 
     def _signature(self, key: str, said: Mapping[str, str]) -> str:
         # Quoted fields hold no line ends, so no two links share one message.
@@ -213,57 +225,78 @@ class LocalObjects:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._keep(partial(shutil.copyfile, source), target)
+            self._keep(partial(_copy, source), target)
             source.unlink()
 
-    def _keep(self, write: Callable[[Path], object], target: Path) -> None:
+    def _keep(self, write: Callable[[Path, bool], object], target: Path) -> None:
         incoming = self._path / INCOMING
         self._make_folder(incoming)
         temporary = incoming / secrets.token_hex(16)
         try:
-            write(temporary)
-            self._sync(temporary)
+            write(temporary, self._fsync)
             self._place(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
     def _place(self, source: Path, target: Path) -> None:
-        for left in reversed(range(PRUNED)):
-            try:
-                self._make_folder(target.parent)
-                source.replace(target)
-                break
-            except FileNotFoundError:  # a delete pruned the folder in between
-                if left == 0:
-                    raise
+        self._make_folder(target.parent)
+        try:
+            source.replace(target)
+        except FileNotFoundError:  # somebody else took the folder away
+            self._made.clear()
+            self._make_folder(target.parent)
+            source.replace(target)
         self._sync(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+        if folder in self._made:
             return
-        self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        self._sync(folder.parent)
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._sync(folder.parent)
+        self._made.add(folder)
 
     def _sync(self, path: Path) -> None:
-        if not self._fsync:
-            return
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._fsync:
+            _sync(path)
 
     def _remove(self, files: Iterable[Path]) -> None:
         for file in files:
             with suppress(*ABSENT):
                 file.unlink()
-            folder = file.parent
-            with suppress(OSError):  # not empty, or somebody else was first
-                while folder != self._path:
-                    folder.rmdir()
-                    folder = folder.parent
+
+
+def _write(data: bytes, path: Path, fsync: bool) -> None:  # noqa: FBT001 — one of two ways to fill a file
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        if fsync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: Path, path: Path, fsync: bool) -> None:  # noqa: FBT001 — the other way
+    shutil.copyfile(source, path)
+    if fsync:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shard(rest: str) -> str:
+    """Return the folder of all keys that share their third segment."""
+    return hashlib.blake2b(rest.partition("/")[0].encode(), digest_size=1).hexdigest()
 
 
 def _open(path: Path, start: int) -> BufferedReader | None:
@@ -298,20 +331,35 @@ def _type(key: str) -> str:
 
 
 def _walk(root: Path, prefix: str, folder: str = "") -> Iterator[tuple[str, float]]:
-    try:
-        entries = os.scandir(root / folder)
-    except ABSENT:
-        return
-    with entries:
-        for entry in entries:
-            key = folder + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                below = key + "/"
-                if entry.name != INCOMING and below.startswith(prefix[: len(below)]):
-                    yield from _walk(root, prefix, below)
-            elif key.startswith(prefix):
-                with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield key, entry.stat(follow_symlinks=False).st_mtime
+    """Yield the keys below `folder`, which is made of whole segments and ends with a slash."""
+    below_head = folder.count("/") == HEAD
+    for entry in _entries(root / folder):
+        key = folder + entry.name
+        if not entry.is_dir(follow_symlinks=False):
+            yield from _dated(entry, key, prefix)
+        elif below_head:
+            if _may_hold(entry.name, prefix):
+                for file in _entries(entry.path):
+                    yield from _dated(file, folder + file.name.replace(JOINT, "/"), prefix)
+        elif entry.name != INCOMING and f"{key}/".startswith(prefix[: len(key) + 1]):
+            yield from _walk(root, prefix, f"{key}/")
+
+
+def _may_hold(shard: str, prefix: str) -> bool:
+    """Say whether keys with this prefix can be in that folder."""
+    segments = prefix.split("/")
+    return len(segments) <= HEAD + 1 or _shard(segments[HEAD]) == shard
+
+
+def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    with suppress(*ABSENT), os.scandir(folder) as entries:
+        yield from entries
+
+
+def _dated(entry: os.DirEntry[str], key: str, prefix: str) -> Iterator[tuple[str, float]]:
+    if key.startswith(prefix):
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            yield key, entry.stat(follow_symlinks=False).st_mtime
 
 
 def _sweep(incoming: Path, before: float) -> None:

@@ -7,7 +7,7 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from storage import logs
+from storage import logs, memory
 from worker.main import Misconfigured, serve
 from worker.settings import Settings
 
@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings()
         logs.configure("worker", settings.log_level)
+        memory.keep_large_buffers()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, os.environ))
     except ValidationError as error:

@@ -225,8 +225,9 @@ def _listen(supervisor: Supervisor) -> None:
         supervisor.finish(0)
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, supervisor.finish, 0)
+    loop.add_signal_handler(signal.SIGTERM, supervisor.finish, 0)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: outlive the terminal
+        loop.add_signal_handler(signal.SIGHUP, supervisor.finish, 0)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, allowed: range) -> int:

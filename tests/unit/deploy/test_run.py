@@ -36,10 +36,10 @@ def place(tmp_path: Path) -> Path:
 def start(place: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(**environment: str) -> "subprocess.Popen[str]":
+    def start(*before: str, **environment: str) -> "subprocess.Popen[str]":
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DARKROOM_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy"],
+            [*before, sys.executable, "-m", "deploy"],
             cwd=place,
             env=clean
             | {
@@ -135,6 +135,22 @@ def test_a_ctrl_c_is_an_orderly_stop(place: Path, start: Start) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "worker ended" in err
+
+
+def test_the_end_of_the_terminal_is_a_stop_unless_it_was_started_to_outlive_it(
+    place: Path, start: Start
+) -> None:
+    process = start("nohup")
+    facts(place)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.terminate()
+    assert process.wait(timeout=20) == 0
+    process = start()
+    facts(place)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=20) == 0
 
 
 def test_a_second_start_finds_the_same_key_and_secret(place: Path, start: Start) -> None:

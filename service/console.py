@@ -19,6 +19,15 @@ _TENANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 async def run(settings: Settings, asked: argparse.Namespace) -> int:
     """Carry out one command and return the exit code; raises refusals of `storage.errors`."""
     commands = Commands(connect(settings.redis))
+    try:
+        await carry_out(Tenants(commands), asked, time.time())
+    finally:
+        await commands.close()
+    return 0
+
+
+async def carry_out(tenants: Tenants, asked: argparse.Namespace, now: float) -> None:
+    """Carry out one command on the tenants and print what came of it."""
     acts = {
         ("keys", "create"): _create_key,
         ("keys", "list"): _list_keys,
@@ -26,11 +35,7 @@ async def run(settings: Settings, asked: argparse.Namespace) -> int:
         ("tenants", "list"): _list_tenants,
         ("tenants", "set"): _set_tenant,
     }
-    try:
-        await acts[asked.command, asked.act](Tenants(commands), asked, time.time())
-    finally:
-        await commands.close()
-    return 0
+    await acts[asked.command, asked.act](tenants, asked, now)
 
 
 async def _create_key(tenants: Tenants, asked: argparse.Namespace, now: float) -> None:

@@ -22,9 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.0/8,::1/128"
 ORDER = ("service", "worker", "redis")  # who is stopped first
 DRAIN = 60  # seconds that a worker gives its running jobs by itself, unless it is told otherwise
-# Bodies of some megabytes come from the heap instead of from the kernel, page by page: a quarter
-# less CPU for a large JSON body. What is free above 64 MiB goes back.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "67108864"}
 PATIENCE = {"service": 30.0, "worker": 15.0, "redis": 15.0}  # seconds before killing, after that
 READY = 60.0  # seconds from the first process to an answer of /readyz
 
@@ -108,7 +105,6 @@ class Installation:
     def _filled_in(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the children: what the user set, and what is missing."""
         missing = {
-            **MALLOC,
             "DARKROOM_ALLOW_NETWORKS": LOOPBACK,
             "DARKROOM_CATALOG": str(ROOT / "deploy" / "darkroom.toml"),
             "DARKROOM_OBJECTS__KIND": "local",

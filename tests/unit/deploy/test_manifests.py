@@ -9,7 +9,6 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from deploy.run import MALLOC
 from service import settings as service
 from worker import settings as worker
 
@@ -151,11 +150,6 @@ def test_the_image_installs_by_hash_and_ends_as_a_user_without_rights() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     assert any("--require-hashes" in line for line in lines)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
-
-
-def test_the_image_sets_what_a_start_by_hand_sets() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    assert all(f"{name}={value}" in text for name, value in MALLOC.items())
 
 
 def test_the_image_has_every_package_that_the_project_ships() -> None:

@@ -102,7 +102,7 @@ class Jobs:
             job.request.n / weight,
             "" if idempotency is None else idempotency.fingerprint,
             self._idempotency_ms,
-            *_flows(job),
+            *flows_of(job),
         ]
         if idempotency is not None:
             keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
@@ -312,7 +312,7 @@ def next_check(job: Job, now: float) -> float:
     return min(moments)
 
 
-def _flows(job: Job) -> tuple[str, ...]:
+def flows_of(job: Job) -> tuple[str, ...]:
     """Return the job's own flow, then those of its tenant that come before it."""
     urgent = [priority for priority in _PRIORITIES if priority > job.priority]
     return tuple(f"{job.tenant}:{priority}" for priority in (job.priority, *urgent))

@@ -13,7 +13,8 @@ import orjson
 from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 
 from storage import redis_keys, scripts
-from storage.redis_client import Commands
+from storage.gate import Waiting
+from storage.redis_client import Argument, Commands
 
 
 RUN_JOB = "run_job"
@@ -91,9 +92,15 @@ class Queue:
         )
         return frozenset(task_id.decode() for task_id in lost)
 
-    async def put_back(self, task_id: str, after: float) -> bool:
-        """Let a leased task be run again `after` seconds from now; False when it is not ours."""
-        return await self._release(task_id, max(int(after * 1000), 0))
+    async def put_back(self, task_id: str, after: float, waiting: Waiting | None = None) -> bool:
+        """Let a leased task be run again `after` seconds from now; False when it is not ours.
+
+        A job that is `waiting` before gates is run as soon as one of them lets it in.
+        """
+        delay_ms = max(int(after * 1000), 0)
+        if waiting is None:
+            return await self._release(task_id, delay_ms)
+        return await self._park(task_id, delay_ms, waiting)
 
     async def done(self, task_id: str) -> bool:
         """Take a leased task off the queue; False when it is not ours."""
@@ -109,6 +116,26 @@ class Queue:
     async def nudge(self) -> None:
         """Wake one worker, for a wake-up that may have been lost."""
         await self._commands.execute("LPUSH", redis_keys.wake(self.name), 1)
+
+    async def _park(self, task_id: str, delay_ms: int, waiting: Waiting) -> bool:
+        keys = [
+            self.name,
+            redis_keys.in_progress(task_id),
+            redis_keys.wake(self.name),
+            redis_keys.job(task_id),
+        ]
+        args: list[Argument] = [
+            task_id,
+            self._token,
+            delay_ms,
+            redis_keys.IN_PROGRESS_PREFIX,
+            len(waiting.flows),
+            *waiting.flows,
+        ]
+        for gate in waiting.gates:
+            keys += redis_keys.gate(gate.name)
+            args += gate.numbers
+        return bool(await self._commands.eval(scripts.PARK, keys, args))
 
     async def _release(self, task_id: str, delay_ms: int) -> bool:
         keys = [

@@ -20,6 +20,7 @@ APPOINTMENTS = "darkroom:appointments"
 CANCELS = "darkroom:cancels"
 TENANTS = "darkroom:tenants"
 DEPLOYMENTS_ON = "darkroom:deployments-on"
+TRAFFIC = "darkroom:traffic"
 IN_PROGRESS_PREFIX = in_progress_key_prefix
 PAYLOAD_PREFIX = job_key_prefix
 
@@ -92,3 +93,9 @@ def payload(task_id: str) -> str:
 def in_progress(task_id: str) -> str:
     """Return arq's key of who runs a task; it lives as long as the lease."""
     return in_progress_key_prefix + task_id
+
+
+def gate(deployment: str) -> tuple[str, str, str, str]:
+    """Return the keys of a deployment's gate: state, leases, room and the order in the room."""
+    prefix = f"darkroom:gate:{deployment}"
+    return f"{prefix}:state", f"{prefix}:leases", f"{prefix}:room", f"{prefix}:order"

@@ -25,7 +25,7 @@ for _, taken in ipairs(redis.call('HMGET', KEYS[7], 'served', unpack(ARGV, 9))) 
 end
 redis.call('HSET', KEYS[7], ARGV[9], place + tonumber(ARGV[6]))
 
-redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2])
+redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2], 'step', ARGV[6])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[5])

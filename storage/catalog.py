@@ -24,13 +24,16 @@ MILLION = 1_000_000
 class Price:
     """What a deployment charges, in USD: per image, per input image, or per million tokens.
 
-    `per_quality` refines `per_image`. `as_of` is the day the price was read, for people.
+    `per_quality` refines `per_image`; an image of more than `large_above` pixels, or of a size that
+    the upstream picks, costs `per_large_image`. `as_of` is the day the price was read, for people.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     per_image: float | None = None
     per_quality: Mapping[str, float] = field(default_factory=dict)
+    per_large_image: float | None = None
+    large_above: int = 1
     per_input_image: float = 0.0
     per_megapixel: float | None = None
     input_text_tokens: float | None = None
@@ -64,6 +67,8 @@ class Price:
     ) -> Cost:
         """Return the listed price of `count` images of `pixels` each, or an unknown cost."""
         each = self.per_quality.get(quality or "", self.per_image)
+        if self.per_large_image is not None and (pixels is None or pixels > self.large_above):
+            each = self.per_large_image
         if each is None and self.per_megapixel is not None and pixels is not None:
             each = self.per_megapixel * pixels / MILLION
         if each is None:

@@ -21,6 +21,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from yarl import URL
+
 from storage.attempt import Usage
 from storage.catalog import Deployment
 from storage.container import inspect
@@ -76,6 +78,7 @@ class ChatRelay:
 
     def __init__(self, deployment: Deployment, api_key: str | None, tools: Tools) -> None:
         self._options = deployment.options
+        self._base = deployment.base_url
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._upstream = Upstream(
             tools.web, deployment, api_key=api_key, headers=headers, judge=judge
@@ -93,7 +96,7 @@ class ChatRelay:
                 body = await self._hear(stream, said, order)
             else:
                 body = await self._read(await stream.read(), said, order)
-        if not body.get("choices") and (ticket := _ticket(body)) is not None:
+        if not body.get("choices") and (ticket := _ticket(body, self._base)) is not None:
             await progress.submitted(str(ticket))
             return await self._finish(order, ticket)
         return await self._reply(order, said)
@@ -242,7 +245,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _ticket(body: Mapping[str, Any]) -> Ticket | None:
+def _ticket(body: Mapping[str, Any], base_url: str) -> Ticket | None:
     """Return the ticket of an answer that is a task; one that already holds its picture is none."""
     places = (body, wire.at(body, "data", kind=dict), wire.at(body, "data", 0, kind=dict))
     for place in places:
@@ -251,8 +254,16 @@ def _ticket(body: Mapping[str, Any]) -> Ticket | None:
             task_id = wire.at(place, "id", kind=str)
         if task_id and not references(body.get("data")):
             url = wire.at(place, "poll_url", kind=str) or wire.at(place, "polling_url", kind=str)
-            return Ticket(id=task_id, url=url or "")
+            return Ticket.of({"id": task_id}, url=_absolute(url, base_url) if url else None)
     return None
+
+
+def _absolute(url: str, base_url: str) -> str:
+    """Return a URL out of an answer, which may be a path of the relay."""
+    try:
+        return str(URL(base_url).join(URL(url)))
+    except ValueError:
+        return ""
 
 
 def _status(body: Mapping[str, Any]) -> str:

@@ -156,15 +156,7 @@ class BFL(Queued):
         edit = endpoint.credits_of_edit is not None and "input_image" in body
         price = (endpoint.credits_of_edit if edit else None) or endpoint.credits
         charged = self.charge(call, 1, price * CREDIT) if self.succeeds(call) else 0.0
-        format_ = body.get("output_format", endpoint.format)
-        sitting = Sitting(
-            model=name,
-            prompt=body.get("prompt", ""),
-            width=width,
-            height=height,
-            seed=body.get("seed"),
-            format={"png": "jpeg"}.get(format_, "png") if "wrong-mime" in tokens else format_,
-        )
+        sitting = _sitting(name, body, (width, height), wrong="wrong-mime" in tokens)
 
         async def make(asking: web.Request) -> dict[str, Any]:
             if "empty" in tokens:
@@ -230,3 +222,15 @@ def _pixels(body: Mapping[str, Any], endpoint: Endpoint) -> tuple[int, int]:
     if width * height > endpoint.most_pixels:
         raise Refused(Fault.INVALID, "The size is over 4 megapixels.", param="width")
     return int(width), int(height)
+
+
+def _sitting(name: str, body: Mapping[str, Any], size: tuple[int, int], *, wrong: bool) -> Sitting:
+    format_ = body.get("output_format", ENDPOINTS[name].format)
+    return Sitting(
+        model=name,
+        prompt=body.get("prompt", ""),
+        width=size[0],
+        height=size[1],
+        seed=body.get("seed"),
+        format={"png": "jpeg"}.get(format_, "png") if wrong else format_,
+    )

@@ -14,6 +14,7 @@ More tokens of this dialect:
     [[stream-only]]  a call that does not stream is refused
     [[unasked]]      the answer comes in one piece although a stream was asked for
     [[sorry]]        an apology in plain words, with status 200
+    [[told-url]]     the answer says by a path where its task is asked for
     [[polls:3]]      that many polls find the task unfinished (1 without)
 """
 
@@ -131,6 +132,8 @@ class ChatRelay(Queued):
 
         task = await self.enqueue(call, make, task_id=f"task_{uuid.uuid4().hex}")
         told = {"status": "submitted", "task_id": task.id}
+        if "told-url" in call.tokens:
+            told["poll_url"] = f"/{self.name}/v1/tasks/{task.id}?from=answer"
         payload = told if shape == "task" else {"code": 200, "data": [told]}
         return await self.answer(request, call, payload)
 

@@ -124,6 +124,14 @@ class TestChatRelay(ProviderSuite):
         assert len(digests) == 1
         assert [call.method for call in upstream.calls()].count("POST") == 1
 
+    async def test_a_task_is_asked_for_where_the_answer_says(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        order = self.order("[[shape:task]] [[told-url]]")
+        assert picture(await subject.generate(order, progress()))
+        polls = [call for call in upstream.calls() if call.method == "GET"]
+        assert all(call.query == {"from": "answer"} for call in polls)
+
     async def test_a_task_that_failed_is_over(self, upstream: Upstream, subject: Any) -> None:
         error = await caught(
             lambda: subject.generate(self.order("[[shape:task]] [[fail]]"), progress())

@@ -1,24 +1,21 @@
-"""The way to Redis: bounded waits on every command, and few writes for many callers.
+"""The way to Redis: bounded waits on every command, and its faults in our own words.
 
-A connection that is asked for one command at a time spends most of its cost on the asking. Commands
-that are issued while others are under way are therefore sent together, in one write, and answered
-in order; callers see single commands. What Redis or the network cannot do becomes `Unavailable`,
-here and for everybody, so that no caller knows redis-py's exceptions.
+What Redis or the network cannot do becomes `Unavailable`, here and for everybody, so that no caller
+knows redis-py's exceptions.
 """
 
-import asyncio
-from collections import deque
+from collections.abc import Awaitable
 from typing import Any, TypeAlias
 
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import (
     BusyLoadingError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
 )
 from redis.exceptions import (
@@ -29,15 +26,12 @@ from redis.exceptions import (
 )
 
 from storage.errors import Unavailable
+from storage.line import Answer, Argument, Line
 from storage.settings import RedisSettings
 
 
-Argument: TypeAlias = str | bytes | int | float
 AnyRedis: TypeAlias = Redis
 
-_SERIALIZER = HiredisRespSerializer()
-_MOST_TOGETHER = 128
-_MOST_FLIGHTS = 4
 _NO_WRITES = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "BUSY")
 
 
@@ -57,17 +51,7 @@ def connect(settings: RedisSettings, *, socket_timeout: float | None = None) -> 
         health_check_interval=15,
         retry=Retry(NoBackoff(), 0),
     )
-    kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_PackedInC, kind), {})
     return ArqRedis(pool)
-
-
-class _PackedInC:
-    """Packs commands by hiredis, as redis-py does only for its blocking half: 3 µs and not 50."""
-
-    def pack_command(self, *args: Argument) -> list[bytes]:
-        packed: list[bytes] = _SERIALIZER.pack(*args)  # type: ignore[arg-type]  # mistyped there
-        return packed
 
 
 def unavailable(error: Exception) -> Unavailable | None:
@@ -89,18 +73,15 @@ def unavailable(error: Exception) -> Unavailable | None:
 
 
 class Commands:
-    """Single commands to Redis, sent together when they come together.
+    """Single commands to Redis, for many callers at once.
 
-    Every method raises `storage.errors.Unavailable` when Redis does not answer in time; the command
-    may then have been carried out all the same.
+    Every method raises `storage.errors.Unavailable` when Redis does not answer within `timeout`
+    seconds; the command may then have been carried out all the same.
     """
 
-    def __init__(self, redis: AnyRedis) -> None:
+    def __init__(self, redis: AnyRedis, *, timeout: float = 2.0) -> None:
         self._redis = redis
-        self._waiting: deque[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = deque()
-        self._flights: set[asyncio.Task[None]] = set()
-        self._flying = 0
-        self._boarding = False
+        self._line = Line(redis, timeout=timeout)
 
     @property
     def redis(self) -> AnyRedis:
@@ -109,21 +90,11 @@ class Commands:
 
     async def execute(self, *command: Argument) -> Any:
         """Carry out one command and return Redis's answer."""
-        return await self.issue(*command)
+        return await answered(self._line.say(*command))
 
-    def issue(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send a command, together with others issued now; await the future for its answer."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, future))
-        # Flights count themselves: a task is called done only some time after its end, and a
-        # command that came in between would wait for ever.
-        if self._flying < _MOST_FLIGHTS and not self._boarding:
-            self._flying += 1
-            self._boarding = True
-            flight = asyncio.create_task(self._fly())
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
-        return future
+    def issue(self, *command: Argument) -> Awaitable[Any]:
+        """Send a command at once; await what is returned for Redis's answer."""
+        return answered(self._line.say(*command))
 
     async def eval(self, script: str, keys: list[str], args: list[Argument]) -> Any:
         """Run a Lua script, sent as text each time: it costs no more and survives a failover."""
@@ -131,48 +102,16 @@ class Commands:
 
     async def close(self) -> None:
         """Let what is under way end, then close every connection."""
-        if self._flights:
-            await asyncio.wait(self._flights, timeout=5)
+        await self._line.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
-    async def _fly(self) -> None:
-        self._boarding = False
-        try:
-            await self._carry()
-        finally:
-            self._flying -= 1
 
-    async def _carry(self) -> None:
-        while self._waiting:
-            together = [
-                self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))
-            ]
-            try:
-                answers = await self._send([command for command, _ in together])
-            except Exception as error:  # noqa: BLE001 — each caller gets it, and the flight goes on
-                answers = [error] * len(together)
-            except BaseException:
-                for _, future in together:
-                    future.cancel()
-                raise
-            for (_, future), answer in zip(together, answers, strict=True):
-                _settle(future, answer)
-
-    async def _send(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
-        if len(commands) == 1:
-            only: Any = self._redis.execute_command(*commands[0])  # type: ignore[no-untyped-call]  # bare
-            return [await only]
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return list(await pipe.execute(raise_on_error=False))
-
-
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(unavailable(answer) or answer)
-    else:
-        future.set_result(answer)
+async def answered(answer: Answer) -> Any:
+    """Return Redis's answer, with redis-py's errors put into our words."""
+    try:
+        return await answer
+    except (RedisError, OSError) as error:
+        if (plain := unavailable(error)) is not None:
+            raise plain from error
+        raise

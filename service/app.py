@@ -49,7 +49,10 @@ def make_app(
     What is given stands in for what the settings name. Starting it raises `Misconfigured`, or
     `storage.errors.Unavailable` when Redis or the objects do not answer.
     """
-    commands = Commands(redis if redis is not None else connect(settings.redis))
+    commands = Commands(
+        redis if redis is not None else connect(settings.redis),
+        timeout=settings.redis.socket_timeout,
+    )
     context = _context(
         settings,
         commands,

@@ -101,7 +101,7 @@ async def built(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator
     """Build all parts, refuse what is unsafe, and close everything at the end."""
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis, socket_timeout=_BLOCKING_TIMEOUT)
-        commands = Commands(redis)
+        commands = Commands(redis, timeout=settings.redis.socket_timeout)
         stack.push_async_callback(commands.close)
         await _refuse_eviction(commands, allowed=settings.redis.allow_eviction)
         objects = await _opened_objects(settings)

@@ -1,5 +1,6 @@
 """The catalog that is shipped: what it says must be true of the code, and of itself."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -62,9 +63,7 @@ def test_a_deployment_without_a_key_never_calls_anybody(deployment: Deployment) 
 def test_a_price_says_when_it_was_read(deployment: Deployment) -> None:
     if deployment.price != Price():
         assert deployment.price.as_of is not None
-        year, _, rest = deployment.price.as_of.partition("-")
-        assert year == "2026"
-        assert len(rest) == len("11-21")
+        assert re.fullmatch(r"2026-(0\d|1[012])(-[0-3]\d)?", deployment.price.as_of)
 
 
 @each

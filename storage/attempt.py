@@ -52,6 +52,11 @@ class Cost:
 
 UNKNOWN = Cost()
 
+ABANDONED = Failure(
+    code=FailureCode.OUTCOME_UNKNOWN,
+    message="The call was left before its answer came; the upstream may have charged for it.",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -108,8 +113,8 @@ class Attempt:
 
     @property
     def upstream_id(self) -> str | None:
-        """Return the upstream's id of the first call, if it gave one."""
-        return next(iter(self.upstream_ids.values()), None)
+        """Return the upstream's id of the first call that has one."""
+        return self.upstream_ids[min(self.upstream_ids)] if self.upstream_ids else None
 
     def charged(self, cost: Cost, usage: Usage | None) -> "Attempt":
         """Return this attempt with one more call on the bill."""
@@ -121,7 +126,5 @@ class Attempt:
         return replace(self, status=status, finished_at=now, error=error)
 
     def abandoned(self, now: float) -> "Attempt":
-        """Return this attempt as its owner left it: nobody knows whether it was paid for."""
-        message = "The worker ended during the call; the upstream may have charged for it."
-        failure = Failure(code=FailureCode.OUTCOME_UNKNOWN, message=message)
-        return self.charged(Cost(), None).ended(AttemptStatus.OUTCOME_UNKNOWN, now, failure)
+        """Return this attempt closed without an answer: nobody knows whether it was paid for."""
+        return self.charged(UNKNOWN, None).ended(AttemptStatus.OUTCOME_UNKNOWN, now, ABANDONED)

@@ -8,9 +8,9 @@ a deployment names the variable that holds it, and only a worker looks there.
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from storage.attempt import Cost, CostSource, Usage
 from storage.dialect import DIALECTS, Capabilities
@@ -18,6 +18,10 @@ from storage.errors import Invalid
 
 
 MILLION = 1_000_000
+
+_Name = Annotated[str, Field(min_length=1, max_length=128)]
+_Limit = Annotated[int, Field(ge=1)]
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +34,17 @@ class Price:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    per_image: float | None = None
-    per_quality: Mapping[str, float] = field(default_factory=dict)
-    per_large_image: float | None = None
-    large_above: int = 1
-    per_input_image: float = 0.0
-    per_megapixel: float | None = None
-    input_text_tokens: float | None = None
-    input_image_tokens: float | None = None
-    cached_tokens: float | None = None
-    output_text_tokens: float | None = None
-    output_image_tokens: float | None = None
+    per_image: _Dollars | None = None
+    per_quality: Mapping[str, _Dollars] = field(default_factory=dict)
+    per_large_image: _Dollars | None = None
+    large_above: _Limit = 1
+    per_input_image: _Dollars = 0.0
+    per_megapixel: _Dollars | None = None
+    input_text_tokens: _Dollars | None = None
+    input_image_tokens: _Dollars | None = None
+    cached_tokens: _Dollars | None = None
+    output_text_tokens: _Dollars | None = None
+    output_image_tokens: _Dollars | None = None
     as_of: str | None = None
 
     def of_tokens(self, usage: Usage | None) -> Cost | None:
@@ -87,17 +91,17 @@ class Deployment:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    name: str
-    model: str
+    name: _Name
+    model: _Name
     provider: str
     upstream_model: str = ""
     base_url: str = ""
     api_key_env: str | None = None
     priority: int = 0
-    weight: float = 1.0
-    max_concurrency: int | None = None
-    requests_per_minute: int | None = None
-    timeout: float = 300.0
+    weight: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    max_concurrency: _Limit | None = None
+    requests_per_minute: _Limit | None = None
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     capabilities: Capabilities = field(default_factory=Capabilities)
     price: Price = field(default_factory=Price)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -137,6 +141,7 @@ def parse(text: str) -> Catalog:
     except tomllib.TOMLDecodeError as error:
         message = f"The catalog is not valid TOML: {error}"
         raise Invalid(message, param="catalog") from error
+    _refuse_unknown(table)
     rows = table.get("deployments", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         message = "The catalog's deployments must be [[deployments]] tables."
@@ -174,6 +179,10 @@ def _deployment(row: Mapping[str, Any]) -> Deployment:
         )
     except (ValidationError, TypeError) as error:
         raise Invalid(_plain(str(name), error), param="deployments") from error
+    can = deployment.capabilities
+    if can.min_pixels > can.max_pixels or can.multiple_of > can.max_edge:
+        message = f"Deployment {name}: its capabilities allow no size at all."
+        raise Invalid(message, param="capabilities")
     base_url = (deployment.base_url or dialect.base_url or "").rstrip("/")
     if not base_url and dialect.name != "sketch":
         message = f"Deployment {name}: the provider {dialect.name} needs a base_url."
@@ -199,6 +208,12 @@ def _strings(table: object, param: str) -> dict[str, str]:
         return dict(table)
     message = f"The catalog's {param} must map names to names."
     raise Invalid(message, param=param)
+
+
+def _refuse_unknown(table: Mapping[str, Any]) -> None:
+    for name in table.keys() - {"deployments", "aliases", "default_model"}:
+        message = f"The catalog has no setting {name}."
+        raise Invalid(message, param=name)
 
 
 def _refuse_duplicates(names: Iterable[str]) -> None:

@@ -6,9 +6,17 @@ upstream model is named here, those live in the catalog.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
+
+
+# What a catalog may write; dataclasses made in code are believed.
+_Count = Annotated[int, Field(ge=0)]
+_Least = Annotated[int, Field(ge=1)]
+_Size = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}x[1-9][0-9]{0,4}|auto)$")]
+_Ratio = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}(\.[0-9])?:[1-9][0-9]{0,3}(\.[0-9])?$")]
+_MaxRatio = Annotated[float, Field(ge=1, le=100)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +35,16 @@ class Capabilities:
     generate: bool = True
     edit: bool = False
     mask: bool = False
-    references: int = 0
-    n: int = 1
-    sizes: tuple[str, ...] = ()
-    ratios: tuple[str, ...] = ()
+    references: _Count = 0
+    n: _Least = 1
+    sizes: tuple[_Size, ...] = ()
+    ratios: tuple[_Ratio, ...] = ()
     resolutions: tuple[str, ...] = ()
-    min_pixels: int = 1
-    max_pixels: int = 25_000_000
-    max_edge: int = 8192
-    max_ratio: float = 16.0
-    multiple_of: int = 1
+    min_pixels: _Least = 1
+    max_pixels: _Least = 25_000_000
+    max_edge: _Least = 8192
+    max_ratio: _MaxRatio = 16.0
+    multiple_of: _Least = 1
     formats: tuple[str, ...] = ("png",)
     qualities: tuple[str, ...] = ()
     transparency: bool = False

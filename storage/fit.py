@@ -17,6 +17,11 @@ from storage.request import Adaptation, Request
 
 
 _TIERS = (("512", 700), ("1K", 1400), ("1.5K", 2000), ("2K", 2800), ("4K", 1 << 30))
+_EDGES = {"512": 512, "1K": 1024, "1.5K": 1536, "2K": 2048, "3K": 3072, "4K": 4096}
+_NEAR = 4  # steps around the ideal width that are looked at first
+# How far a shape and an area may be off, as logarithms, and still be what was asked.
+_SAME_SHAPE = 0.03
+_SAME_TIER = 0.2
 _QUALITY_RANKS = {
     "low": 1,
     "standard": 2,
@@ -77,11 +82,11 @@ def unfit(request: Request, deployment: Deployment) -> Unfit | None:
 def _sized(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptation, ...]]:
     if request.size == "auto":
         request = replace(request, size=None)
+    if request.aspect_ratio == "auto":
+        request = replace(request, aspect_ratio=None)
     if request.size is None and request.aspect_ratio is None and request.resolution is None:
         return request, ()
-    if can.ratios:
-        return _in_tiers(request, can)
-    return _in_pixels(request, can)
+    return _in_tiers(request, can) if can.ratios else _in_pixels(request, can)
 
 
 def _in_tiers(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptation, ...]]:
@@ -89,78 +94,115 @@ def _in_tiers(request: Request, can: Capabilities) -> tuple[Request, tuple[Adapt
     adaptations = []
     wanted = _ratio(request)
     ratio = _nearest_ratio(wanted, can.ratios) if wanted is not None else None
-    tier = request.resolution
-    if tier is None and (pixels := request.pixels) is not None:
-        tier = next(name for name, edge in _TIERS if max(pixels) <= edge)
-    tier = _nearest_tier(tier, can.resolutions)
-    used = " ".join(part for part in (ratio, tier) if part)
+    asked = request.resolution
+    if asked is None and (pixels := request.pixels) is not None:
+        asked = next(name for name, edge in _TIERS if max(pixels) <= edge)
+    tier = _nearest_tier(asked, can.resolutions)
     if request.size is not None:
+        used = " ".join(part for part in (ratio, tier) if part)
         adaptations.append(_adapted("size", request.size, used))
-    elif ratio is not None and request.aspect_ratio != ratio:
+    if request.aspect_ratio is not None and ratio is not None and not _same(request, ratio):
         adaptations.append(_adapted("aspect_ratio", request.aspect_ratio, ratio))
-    if request.size is None and request.resolution is not None and request.resolution != tier:
+    if request.resolution is not None and request.resolution.upper() != tier:
         adaptations.append(_changed("resolution", request.resolution, tier))
     return replace(request, size=None, aspect_ratio=ratio, resolution=tier), tuple(adaptations)
 
 
 def _in_pixels(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptation, ...]]:
     """Pick exact pixels: as asked when they are allowed, else the nearest that are."""
-    width, height = request.pixels or _pixels_of(request)
+    asked = request.pixels or _pixels_of(request)
+    exact = [_parse(size) for size in can.sizes if "x" in size]
     if can.sizes:
-        options = [_parse(size) for size in can.sizes if "x" in size]
-        chosen = min(options, key=lambda option: _distance((width, height), option))
+        chosen = min(exact, key=lambda option: _distance(asked, option), default=None)
     else:
-        chosen = _clamped(width, height, can)
-    size = f"{chosen[0]}x{chosen[1]}"
-    adaptations = () if request.size in {None, size} else (_adapted("size", request.size, size),)
-    return replace(request, size=size, aspect_ratio=None, resolution=None), adaptations
+        chosen = _nearest_pixels(asked, can)
+    size = None if chosen is None else f"{chosen[0]}x{chosen[1]}"
+    fitted = replace(request, size=size, aspect_ratio=None, resolution=None)
+    return fitted, _lost_in_pixels(request, chosen, size)
 
 
-def _clamped(width: int, height: int, can: Capabilities) -> tuple[int, int]:
-    ratio = min(max(width / height, 1 / can.max_ratio), can.max_ratio)
-    pixels = min(max(width * height, can.min_pixels), can.max_pixels)
-    if (width, height) == _stepped(width, height, can) and (
-        ratio == width / height and pixels == width * height and max(width, height) <= can.max_edge
+def _lost_in_pixels(
+    request: Request, chosen: tuple[int, int] | None, size: str | None
+) -> tuple[Adaptation, ...]:
+    """Name what the chosen pixels are not; steps of a few pixels do not change a ratio."""
+    lost = []
+    if request.size not in {None, size}:
+        lost.append(_changed("size", request.size, size))
+    width, height = chosen or (1, 1)
+    if (ratio := request.aspect_ratio) is not None and (
+        chosen is None or _far(width / height, _ratio_of(ratio), _SAME_SHAPE)
     ):
-        return width, height
-    tall = math.sqrt(pixels / ratio)
-    shrink = min(1.0, can.max_edge / max(tall, tall * ratio))
-    near = _stepped(tall * ratio * shrink, tall * shrink, can)
-    step = can.multiple_of
-    while near[0] * near[1] > can.max_pixels and min(near) > step:
-        near = (near[0] - step, near[1]) if near[0] >= near[1] else (near[0], near[1] - step)
-    while near[0] * near[1] < can.min_pixels:
-        near = (near[0] + step, near[1]) if near[0] <= near[1] else (near[0], near[1] + step)
-    return near
+        lost.append(_changed("aspect_ratio", ratio, size))
+    if (tier := request.resolution) is not None and (
+        chosen is None or _far(math.sqrt(width * height), _edge_of(tier), _SAME_TIER)
+    ):
+        lost.append(_changed("resolution", tier, size))
+    return tuple(lost)
 
 
-def _stepped(width: float, height: float, can: Capabilities) -> tuple[int, int]:
+def _far(value: float, wanted: float | None, bound: float) -> bool:
+    return wanted is None or abs(math.log(value / wanted)) > bound
+
+
+def _nearest_pixels(asked: tuple[int, int], can: Capabilities) -> tuple[int, int] | None:
+    """Return the allowed size that is nearest, or None when the bounds allow none at all."""
+    if _is_allowed(asked, can):
+        return asked
+    ratio = min(max(asked[0] / asked[1], 1 / can.max_ratio), can.max_ratio)
+    area = min(max(asked[0] * asked[1], can.min_pixels), can.max_pixels)
+    width = min(math.sqrt(area * ratio), can.max_edge, can.max_edge * ratio)
     step = can.multiple_of
-    top = can.max_edge // step * step
+    middle = max(round(width / step), 1)
+    steps = range(max(middle - _NEAR, 1), middle + _NEAR + 1)
+    near = _allowed_of(steps, ratio, can) or _allowed_of(range(1, can.max_edge + 1), ratio, can)
+    return min(near, key=lambda option: _distance(asked, option), default=None)
+
+
+def _allowed_of(steps: range, ratio: float, can: Capabilities) -> list[tuple[int, int]]:
+    """Return, for each width in steps, the allowed height that comes nearest to the ratio."""
+    step = can.multiple_of
+    options = []
+    for width in (at * step for at in steps if at * step <= can.max_edge):
+        least = max(math.ceil(can.min_pixels / width), math.ceil(width / can.max_ratio), 1)
+        most = min(can.max_edge, can.max_pixels // width, math.floor(width * can.max_ratio))
+        low, high = -(-least // step) * step, most // step * step
+        height = min(max(round(width / ratio / step) * step, low), high)
+        if low <= high and _is_allowed((width, height), can):
+            options.append((width, height))
+    return options
+
+
+def _is_allowed(size: tuple[int, int], can: Capabilities) -> bool:
+    width, height = size
     return (
-        min(max(round(width / step) * step, step), top),
-        min(max(round(height / step) * step, step), top),
+        width % can.multiple_of == 0
+        and height % can.multiple_of == 0
+        and max(size) <= can.max_edge
+        and max(size) <= min(size) * can.max_ratio
+        and can.min_pixels <= width * height <= can.max_pixels
     )
 
 
 def _pixels_of(request: Request) -> tuple[int, int]:
     """Turn a ratio and a tier into pixels, for those who cannot be asked in tiers."""
     ratio = _ratio(request) or 1.0
-    edges = {"512": 512, "1K": 1024, "1.5K": 1536, "2K": 2048, "3K": 3072, "4K": 4096}
-    edge = edges.get((request.resolution or "1K").upper(), 1024)
-    area = edge * edge
-    return max(round(math.sqrt(area * ratio)), 1), max(round(math.sqrt(area / ratio)), 1)
+    edge = _edge_of(request.resolution or "1K") or 1024
+    return max(round(edge * math.sqrt(ratio)), 1), max(round(edge / math.sqrt(ratio)), 1)
 
 
 def _ratio(request: Request) -> float | None:
     if (pixels := request.pixels) is not None:
         return pixels[0] / pixels[1]
-    return None if request.aspect_ratio in {None, "auto"} else _ratio_of(str(request.aspect_ratio))
+    return None if request.aspect_ratio is None else _ratio_of(request.aspect_ratio)
 
 
 def _ratio_of(text: str) -> float:
     wide, _, tall = text.partition(":")
     return float(wide) / float(tall)
+
+
+def _same(request: Request, ratio: str) -> bool:
+    return math.isclose(_ratio_of(request.aspect_ratio or ratio), _ratio_of(ratio))
 
 
 def _nearest_ratio(wanted: float, ratios: tuple[str, ...]) -> str:
@@ -170,9 +212,13 @@ def _nearest_ratio(wanted: float, ratios: tuple[str, ...]) -> str:
 def _nearest_tier(tier: str | None, tiers: tuple[str, ...]) -> str | None:
     if tier is None or not tiers:
         return None
-    order = [name for name, _ in _TIERS]
-    at = order.index(tier) if tier in order else order.index("1K")
-    return min(tiers, key=lambda name: abs(order.index(name) - at) if name in order else len(order))
+    asked = _edge_of(tier) or 1024
+    return min(tiers, key=lambda name: abs(math.log((_edge_of(name) or math.inf) / asked)))
+
+
+def _edge_of(tier: str) -> int | None:
+    """Return the side of a tier's square in pixels, or None for a word that is no known tier."""
+    return _EDGES.get(tier.upper())
 
 
 def _distance(wanted: tuple[int, int], option: tuple[int, int]) -> float:
@@ -201,23 +247,37 @@ def _kept(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptatio
         adaptations.append(_changed("background", request.background, None))
     if request.background is not None and not can.transparency:
         changes["background"] = None
+    if request.output_compression is not None and not _compresses(request, can):
+        changes["output_compression"] = None
+        adaptations.append(_changed("output_compression", request.output_compression, None))
     for param, able in (
         ("style", can.style),
         ("moderation", can.moderation),
         ("input_fidelity", can.input_fidelity),
         ("seed", can.seed),
         ("negative_prompt", can.negative_prompt),
+        ("watermark", can.watermark or not request.watermark),
+        ("partial_images", can.stream or not request.partial_images),
     ):
         asked = getattr(request, param)
         if asked is not None and not able:
             changes[param] = None
             shown = None if param == "negative_prompt" else asked
             adaptations.append(_changed(param, shown, None))
-    if not can.user:
-        changes["user"] = None
-    if not can.stream:
-        changes["partial_images"] = None
+    for param, able in (
+        ("user", can.user),
+        ("watermark", can.watermark),
+        ("partial_images", can.stream),
+    ):
+        if not able:
+            changes[param] = None
     return replace(request, **changes), tuple(adaptations)  # type: ignore[arg-type]  # by name
+
+
+def _compresses(request: Request, can: Capabilities) -> bool:
+    """Say whether somebody applies the compression: the upstream, or we when we convert."""
+    native = request.output_format is None or request.output_format in can.formats
+    return can.compression if native else True
 
 
 def _quality(asked: str | None, can: Capabilities) -> str | None:

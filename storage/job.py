@@ -57,6 +57,7 @@ class Job:
     """One request for n images and what became of it. Times are Unix seconds.
 
     `version` counts the writes of the record. `crashes` counts the workers that died holding it.
+    `reserved` is what was set aside, in USD, of what the tenant may spend on the day of its making.
     `start_by` and `deadline` are the last moments to start and to end; `fence` names the worker run
     that owns a running job and is None while nobody does.
     """
@@ -84,6 +85,7 @@ class Job:
     on_unknown: OnUnknown = OnUnknown.RETRY
     strict: bool = False
     max_cost: float | None = None
+    reserved: float | None = None
     fence: str | None = None
     crashes: int = 0
     request_id: str | None = None
@@ -148,6 +150,9 @@ class Job:
     def attempting(self, deployment: str, provider: str, fence: str, now: float) -> "Job":
         """Return the job with one more attempt on record, before any call is made."""
         self._refuse_if_not_owned(fence)
+        if self.open_attempt is not None:
+            message = f"Job {self.id} has an attempt under way already."
+            raise Conflict(message)
         attempt = Attempt(
             number=len(self.attempts) + 1,
             deployment=deployment,
@@ -167,37 +172,50 @@ class Job:
         )
 
     def progressed(
-        self, fence: str, made: Iterable[Image], cost: Cost, usage: Usage | None = None
-    ) -> "Job":
-        """Return the job after one call: some images in their final state, and what they cost."""
-        self._refuse_if_not_owned(fence)
-        by_index = {image.index: image for image in made}
-        images = tuple(by_index.get(image.index, image) for image in self.images)
-        charged = self._with_open_attempt(lambda attempt: attempt.charged(cost, usage))
-        return replace(charged, images=images)
-
-    def attempted(
         self,
         fence: str,
-        now: float,
-        status: AttemptStatus,
+        made: Iterable[Image],
+        cost: Cost,
+        usage: Usage | None = None,
         *,
-        error: Failure | None = None,
         warnings: Iterable[Adaptation] = (),
         text: str | None = None,
     ) -> "Job":
+        """Return the job after one call: some images in their final state, and what they cost.
+
+        An image that is in its final state already stays as it is.
+        """
+        self._refuse_if_not_owned(fence)
+        by_index = {image.index: image for image in made}
+        images = tuple(
+            by_index.get(image.index, image) if image.status is ImageStatus.PENDING else image
+            for image in self.images
+        )
+        charged = self._with_open_attempt(lambda attempt: attempt.charged(cost, usage))
+        return replace(
+            charged,
+            images=images,
+            warnings=_merged(self.warnings, warnings),
+            text=text or self.text,
+        )
+
+    def attempted(
+        self, fence: str, now: float, status: AttemptStatus, *, error: Failure | None = None
+    ) -> "Job":
         """Return the job with its open attempt closed."""
         self._refuse_if_not_owned(fence)
-        closed = self._with_open_attempt(lambda attempt: attempt.ended(status, now, error))
-        return replace(closed, warnings=_merged(self.warnings, warnings), text=text or self.text)
+        return self._with_open_attempt(lambda attempt: attempt.ended(status, now, error))
 
     def handed_over(self, fence: str, now: float) -> "Job":
         """Return the job as owned by nobody, to be taken up again later by any worker.
 
         An open attempt stays open when the upstream's id is known, since the next worker goes on
-        with it; otherwise nobody knows what becomes of it.
+        with it; otherwise nobody knows what becomes of it. A job without any attempt has not really
+        started and waits again, so its time to start goes on.
         """
         self._refuse_if_not_owned(fence)
+        if not self.attempts:
+            return replace(self, fence=None, status=JobStatus.QUEUED, started_at=None)
         return replace(self, fence=None, attempts=self._attempts_left(now))
 
     # -- the endings -------------------------------------------------------------------------------
@@ -246,6 +264,20 @@ class Job:
             JobStatus.EXPIRED, Failure(code=FailureCode.EXPIRED, message=message), now
         )
 
+    def overdue(self, now: float) -> "Job | None":
+        """Return the job ended by the clock, or None while it still has time to start and to end.
+
+        A job whose first attempt is on record has started, however late.
+        """
+        if self.is_ended:
+            return None
+        if self.start_by is not None and self.started_at is None and now > self.start_by:
+            return self.expired(now)
+        if self.deadline is not None and now >= self.deadline:
+            message = "The job's deadline has passed."
+            return self.failed(Failure(code=FailureCode.DEADLINE, message=message), now)
+        return None
+
     def accounted(self, number: int, cost: Cost, usage: Usage | None) -> "Job":
         """Return the job with what an attempt turned out to cost, ended or not."""
         attempts = tuple(
@@ -279,7 +311,18 @@ class Job:
         images: tuple[Image, ...],
         error: Failure | None = None,
     ) -> "Job":
-        return replace(self, status=status, finished_at=now, images=images, error=error, fence=None)
+        attempts = self.attempts
+        if (running := self.open_attempt) is not None:
+            attempts = (*attempts[:-1], running.abandoned(now))
+        return replace(
+            self,
+            status=status,
+            finished_at=now,
+            images=images,
+            attempts=attempts,
+            error=error,
+            fence=None,
+        )
 
     def _with_open_attempt(self, change: Callable[[Attempt], Attempt]) -> "Job":
         if self.open_attempt is None:

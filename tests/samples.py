@@ -4,7 +4,8 @@ from typing import Any
 
 from storage.catalog import Deployment, Price
 from storage.dialect import Capabilities
-from storage.image import Image
+from storage.failure import Failure, FailureCode
+from storage.image import Image, ImageStatus
 from storage.job import Job, JobId, JobType
 from storage.request import Input, Request
 
@@ -46,3 +47,24 @@ def a_deployment(name: str = "first", **fields: Any) -> Deployment:
         **fields,
     }
     return Deployment(**whole)
+
+
+def a_picture(index: int = 0, *, attempt: int = 1) -> Image:
+    """Return image `index` as it is once it has been made and kept."""
+    return Image(
+        index=index,
+        status=ImageStatus.SUCCEEDED,
+        key=f"t/acme/job_1/{attempt}/{index}.png",
+        content_type="image/png",
+        width=1024,
+        height=1024,
+        bytes=1000,
+        sha256="0" * 64,
+        attempt=attempt,
+    )
+
+
+def a_refusal(index: int = 0, *, attempt: int = 1) -> Image:
+    """Return image `index` as it is once the upstream has refused to make it."""
+    error = Failure(code=FailureCode.CONTENT_POLICY, message="The upstream refused.")
+    return Image(index=index, status=ImageStatus.FAILED, attempt=attempt, error=error)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from storage.attempt import UNKNOWN, AttemptStatus, Cost, Usage
+from storage.attempt import ABANDONED, UNKNOWN, AttemptStatus, Cost, Usage
 from storage.catalog import Deployment
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
@@ -35,7 +35,9 @@ log = structlog.get_logger("worker.call")
 class Called:
     """What one call, or all calls of an attempt together, came to.
 
-    `at_work` says that the upstream is known to have the task and may still end it.
+    `is_unknown` says that nobody knows whether a call was paid for, whatever came of the others.
+    `at_work` says that the upstream is known to have the task and may still end it. `warnings` are
+    about the images that were made.
     """
 
     outcomes: tuple[tuple[int, Picture | Failure], ...] = field(default=(), repr=False)
@@ -43,6 +45,7 @@ class Called:
     cost: Cost = UNKNOWN
     usage: Usage | None = None
     error: ProviderError | None = None
+    is_unknown: bool = False
     warnings: tuple[Adaptation, ...] = ()
     text: str | None = field(default=None, repr=False)
     at_work: bool = False
@@ -55,11 +58,9 @@ class Called:
     @property
     def status(self) -> AttemptStatus:
         """Return how an attempt of this call, or these calls, ended."""
-        if self.images_made:
-            return AttemptStatus.SUCCEEDED
-        if self.error is not None and self.error.outcome_unknown:
+        if self.is_unknown:
             return AttemptStatus.OUTCOME_UNKNOWN
-        return AttemptStatus.FAILED
+        return AttemptStatus.SUCCEEDED if self.images_made else AttemptStatus.FAILED
 
     @property
     def failure(self) -> Failure | None:
@@ -77,12 +78,15 @@ class Called:
 
     def with_images(self, kept: Sequence[Kept]) -> "Called":
         """Return the call with its pictures kept and measured."""
-        return replace(
-            self,
-            outcomes=(),
-            images=tuple(one.image for one in kept),
-            warnings=(*self.warnings, *(w for one in kept for w in one.warnings)),
-        )
+        done = replace(self, outcomes=(), images=tuple(one.image for one in kept))
+        measured = (warning for one in kept for warning in one.warnings)
+        return replace(done, warnings=(*self.warnings, *measured) if done.images_made else ())
+
+    @classmethod
+    def abandoned(cls) -> "Called":
+        """Return a call that an earlier run left behind without a trace of what came of it."""
+        error = ProviderError(ABANDONED.message, code=ABANDONED.code, outcome_unknown=True)
+        return cls(error=error, is_unknown=True)
 
     @classmethod
     def together(cls, calls: Sequence["Called"]) -> "Called":
@@ -91,8 +95,7 @@ class Called:
         return cls(
             images=tuple(image for call in calls for image in call.images),
             error=min(errors, key=_hope) if errors else None,
-            warnings=tuple(warning for call in calls for warning in call.warnings),
-            text=next((call.text for call in calls if call.text), None),
+            is_unknown=any(call.is_unknown for call in calls),
             at_work=any(call.at_work for call in calls),
         )
 
@@ -133,12 +136,14 @@ class Call:
         except Exception:
             log.exception("provider_fault", provider=self.deployment.provider)
             message = "The upstream's answer could not be understood."
-            return self._failed(ProviderError(message, code=FailureCode.UPSTREAM_ERROR))
+            return self._failed(
+                ProviderError(message, code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True)
+            )
         return self._answered(reply)
 
     def _answered(self, reply: Reply) -> Called:
         outcomes = reply.outcomes[: len(self.indexes)]
-        if not any(isinstance(outcome, Picture) for outcome in outcomes) and not outcomes:
+        if not outcomes:
             message = reply.text or "The upstream answered without an image."
             error = ProviderError(message[:500], code=FailureCode.NO_IMAGE, cost=reply.cost)
             return replace(self._failed(error), usage=reply.usage, text=reply.text)
@@ -159,7 +164,7 @@ class Call:
             outcomes=tuple((index, failure) for index in self.indexes) if final else (),
             cost=cost_of_error(error),
             error=error,
-            warnings=self.warnings,
+            is_unknown=error.outcome_unknown,
         )
 
 
@@ -179,6 +184,21 @@ def calls_for(job: Job, pick: Pick, sources: tuple[Source, ...], mask: Source | 
         )
         for group in groups
     ]
+
+
+def picked_up(job: Job, calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
+    """Part the calls of an attempt into those to make and those left without a trace of their end.
+
+    An attempt that goes on after its first worker only picks up what the upstream is known to have.
+    Whatever else was sent may have been paid for: it is the next attempt's to ask again, if at all.
+    """
+    known = {} if job.open_attempt is None else job.open_attempt.upstream_ids
+    if not known:
+        return list(calls), []
+    return (
+        [call for call in calls if call.indexes[0] in known],
+        [call for call in calls if call.indexes[0] not in known],
+    )
 
 
 def _order(
@@ -211,7 +231,8 @@ def _order(
         style=request.style,
         moderation=request.moderation,
         input_fidelity=request.input_fidelity,
-        seed=request.seed,
+        # Calls with one seed would make one picture many times.
+        seed=None if request.seed is None else (request.seed + group[0]) % 2**32,
         negative_prompt=request.negative_prompt,
         user=request.user,
         watermark=request.watermark,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from storage.attempt import AttemptStatus, Cost
+from storage.attempt import ABANDONED, UNKNOWN, AttemptStatus, Cost
 from storage.catalog import Deployment
 from storage.crash import CrashPoint
 from storage.errors import Unavailable
@@ -23,7 +23,7 @@ from storage.fit import Fit, fit
 from storage.job import MAX_CRASHES, Job, Superseded
 from storage.jobs import Jobs
 from storage.request import OnUnknown
-from worker.call import Call, Called, calls_for
+from worker.call import Call, Called, calls_for, picked_up
 from worker.inputs import BadInput, Inputs
 from worker.outage import outlast
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
@@ -101,8 +101,8 @@ class Executor:
         self._crash.visit("begin")
         now = self._clock()
         job = run.job
-        if job.start_by is not None and job.started_at is None and now > job.start_by:
-            return await self._end(run, lambda job: job.expired(now))
+        if (ended := job.overdue(now)) is not None:
+            return await self._end(run, lambda _: ended)
         run.say(lambda job: job.claimed(run.fence, now))
         if not job.request.is_edit:
             return await self._attempts(run, (), None)
@@ -159,8 +159,12 @@ class Executor:
         deployment = self._router.named(going.deployment)
         if deployment is not None and isinstance(found := fit(run.job.request, deployment), Fit):
             return Pick(deployment, found)
-        run.say(lambda job: job.progressed(run.fence, (), Cost()))
-        run.say(lambda job: job.attempted(run.fence, now, AttemptStatus.OUTCOME_UNKNOWN))
+        run.say(lambda job: job.progressed(run.fence, (), UNKNOWN))
+        run.say(
+            lambda job: job.attempted(
+                run.fence, now, AttemptStatus.OUTCOME_UNKNOWN, error=ABANDONED
+            )
+        )
         return None
 
     # -- one attempt -------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ class Executor:
         """Make the calls of one attempt and say in the record how it went, not written yet."""
         self._crash.visit("call")
         provider = self._providers(pick.deployment)
-        calls = calls_for(run.job, pick, sources, mask)
+        calls, left = picked_up(run.job, calls_for(run.job, pick, sources, mask))
         gate = asyncio.Semaphore(self._terms.calls)
 
         async def one(call: Call) -> Called:
@@ -181,16 +185,14 @@ class Executor:
                     await run.write()
                 return called
 
-        called = Called.together(await _all([one(call) for call in calls]))
+        done = await _all([one(call) for call in calls])
+        called = Called.together([*done, *(Called.abandoned() for _ in left)])
         if not called.at_work:
+            for _ in left:
+                run.say(lambda job: job.progressed(run.fence, (), UNKNOWN))
             run.say(
                 lambda job: job.attempted(
-                    run.fence,
-                    self._clock(),
-                    called.status,
-                    error=called.failure,
-                    warnings=called.warnings,
-                    text=called.text,
+                    run.fence, self._clock(), called.status, error=called.failure
                 )
             )
         return called
@@ -225,7 +227,16 @@ class Executor:
         )
         self._crash.visit("kept")
         done = called.with_images(kept)
-        run.say(lambda job: job.progressed(run.fence, done.images, done.cost, done.usage))
+        run.say(
+            lambda job: job.progressed(
+                run.fence,
+                done.images,
+                done.cost,
+                done.usage,
+                warnings=done.warnings,
+                text=done.text,
+            )
+        )
         return done
 
     def _may_still_end(self, job: Job, deployment: Deployment, called: Called) -> bool:
@@ -279,11 +290,12 @@ class Executor:
 
     async def _hand_over(self, run: Run) -> None:
         """Leave a job whose task was stopped so that the next worker knows where it stands."""
-        if run.job.is_ended or run.job.fence != run.fence:
-            return
         try:
             async with asyncio.timeout(_LAST_WORDS):
-                await run.write(lambda job: job.handed_over(run.fence, self._clock()))
+                if run.job.fence == run.fence:
+                    await run.write(lambda job: job.handed_over(run.fence, self._clock()))
+                else:
+                    await run.finish()
         except (Superseded, TimeoutError, Unavailable):
             return
 
@@ -297,7 +309,10 @@ class Executor:
         if stored is None or not stored.is_ended or len(stored.attempts) < now_known.number:
             return
         if stored.attempts[now_known.number - 1].fence == run.fence:
-            accounted = stored.accounted(now_known.number, now_known.cost, now_known.usage)
+            # Calls that were broken off with this one are on nobody's bill.
+            others = (UNKNOWN,) if run.job.missing else ()
+            cost = Cost.total((*now_known.costs, *others))
+            accounted = stored.accounted(now_known.number, cost, now_known.usage)
             await outlast(lambda: self._jobs.swap(stored, accounted), patience=patience)
 
 

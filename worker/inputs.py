@@ -10,7 +10,7 @@ from storage.container import inspect
 from storage.errors import TooLarge, Unavailable
 from storage.facts import BadImage, Limits
 from storage.failure import Failure, FailureCode
-from storage.objects import Objects
+from storage.objects import Objects, ObjectsRefused
 from storage.request import Input, Request
 from worker.imaging import Fault, Imaging, ImagingFailed
 from worker.provider import Source
@@ -20,9 +20,9 @@ from worker.web import Web, WebError
 class BadInput(Exception):
     """An input cannot be used; `failure` is what the job ends with."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, code: FailureCode = FailureCode.INVALID_IMAGE) -> None:
         super().__init__(message)
-        self.failure = Failure(code=FailureCode.INVALID_IMAGE, message=message)
+        self.failure = Failure(code=code, message=message)
 
 
 class Inputs:
@@ -69,7 +69,11 @@ class Inputs:
 
     async def _bytes(self, given: Input, name: str) -> bytes:
         if given.key is not None:
-            data = await self._objects.get(given.key, limit=self._limits.bytes)
+            try:
+                data = await self._objects.get(given.key, limit=self._limits.bytes)
+            except ObjectsRefused as error:
+                message = f"The object storage did not give the {name}."
+                raise BadInput(message, FailureCode.STORAGE_ERROR) from error
             if data is None:
                 raise BadInput(f"The {name} is no longer there.")
             return data

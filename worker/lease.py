@@ -148,10 +148,11 @@ class LeaseWorker(Worker):
         want = min(free, self._pace.claim_batch)
         claim = await self._queue.claim(want)
         for task_id, kind in claim.tasks:
-            if (
-                task_id not in self.tasks
-            ):  # else our own, whose lease had run out and is now renewed
+            if task_id not in self.tasks:
                 self._start(task_id, kind)
+            elif task_id not in self._leases:  # given back or lost, and not quite at its end here
+                await self._queue.put_back(task_id, _LOST_GRACE)
+            # else it runs here, its lease had run out and is now renewed
         return None if len(claim.tasks) == want else claim
 
     def _start(self, task_id: str, kind: str | None) -> None:

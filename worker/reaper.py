@@ -14,7 +14,6 @@ import structlog
 from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.errors import Error, Unavailable
-from storage.failure import Failure, FailureCode
 from storage.job import Job, JobId
 from storage.jobs import Jobs, next_check
 from storage.objects import Objects
@@ -22,6 +21,8 @@ from worker.results import folder_of
 
 
 _AT_ONCE = 100
+_MOST_LOOKS = 50
+_AFTER_A_FAULT = 60.0
 _SWEPT_AT_ONCE = 200
 _MOST_SWEPT = 100_000
 
@@ -52,7 +53,9 @@ class Reaper:
         while True:
             await asyncio.sleep(every * random.uniform(0.7, 1.3))  # noqa: S311 — jitter
             try:
-                await self.look()
+                for _ in range(_MOST_LOOKS):
+                    if await self.look() < _AT_ONCE:
+                        break
                 if self._clock() >= sweep_at:
                     sweep_at = self._clock() + sweep_every
                     await self.sweep()
@@ -64,8 +67,7 @@ class Reaper:
     async def look(self) -> int:
         """Keep the appointments that are due, at most a hundred, and return how many there were."""
         ids = await self._jobs.due(self._clock(), _AT_ONCE)
-        for job_id in ids:
-            await self._look_at(job_id)
+        await asyncio.gather(*(self._look_and_go_on(job_id) for job_id in ids))
         return len(ids)
 
     async def sweep(self) -> int:
@@ -86,6 +88,16 @@ class Reaper:
             log.info("orphans_swept", objects=len(orphans))
         return len(orphans)
 
+    async def _look_and_go_on(self, job_id: JobId) -> None:
+        """Look at one job; a fault in it must not hide the jobs behind it."""
+        try:
+            await self._look_at(job_id)
+        except Unavailable:
+            raise
+        except Exception as fault:
+            log.exception("look_fault", job=job_id, fault=type(fault).__name__)
+            await self._jobs.look_again(job_id, self._clock() + _AFTER_A_FAULT)
+
     async def _look_at(self, job_id: JobId) -> None:
         job = await self._jobs.find(job_id)
         now = self._clock()
@@ -93,9 +105,10 @@ class Reaper:
             await self._jobs.look_again(job_id, None)
         elif job.is_ended:
             await self._retire(job, now)
-        elif (ended := _overdue(job, now)) is not None:
-            await self._jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
-            await self._jobs.tell_cancelled(job)
+        elif (ended := job.overdue(now)) is not None:
+            written = await self._jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
+            if written is not None:  # else its worker was faster, and goes on
+                await self._jobs.tell_cancelled(written)
         else:
             if not await self._jobs.is_queued(job):
                 log.warning("job_requeued", job=job.id, tenant=job.tenant)
@@ -112,7 +125,7 @@ class Reaper:
             await self._objects.delete(keys)
         except Error as error:  # it is tried again; the record must not go before its objects
             log.warning("retire_failed", job=job.id, reason=error.message)
-            await self._jobs.look_again(job.id, now + 60)
+            await self._jobs.look_again(job.id, now + _AFTER_A_FAULT)
             return
         await self._jobs.remove(job)
 
@@ -121,13 +134,3 @@ class Reaper:
         if job_id not in known:
             known[job_id] = await self._jobs.find(job_id) is not None
         return known[job_id]
-
-
-def _overdue(job: Job, now: float) -> Job | None:
-    """Return the job ended by the clock, or None while it still has time."""
-    if job.start_by is not None and job.started_at is None and now > job.start_by:
-        return job.expired(now)
-    if job.deadline is not None and now > job.deadline:
-        failure = Failure(code=FailureCode.DEADLINE, message="The job's deadline has passed.")
-        return job.failed(failure, now)
-    return None

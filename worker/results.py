@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from storage.container import inspect
-from storage.errors import TooLarge
+from storage.errors import TooLarge, Unavailable
 from storage.facts import BadImage, Facts, Limits
 from storage.failure import Failure, FailureCode
 from storage.image import Image, ImageStatus
@@ -67,8 +67,8 @@ class Results:
                 lambda: self._objects.put(key, data, content_type=facts.content_type),
                 patience=self._patience,
             )
-        except ObjectsRefused:
-            message = "The image was made, but the object storage refused to keep it."
+        except (ObjectsRefused, Unavailable):  # refused, or away for longer than anybody waits
+            message = "The image was made, but the object storage did not take it."
             failure = Failure(code=FailureCode.STORAGE_ERROR, message=message)
             return Kept(_failed(index, attempt, failure))
         image = Image(

@@ -83,16 +83,15 @@ class Router:
         """Return whom to ask next for what is missing of the job."""
         model = self._catalog.models.get(job.model)
         on = [d for d in model.deployments if self.is_on(d)] if model is not None else []
-        fits = {d.name: fit(job.request, d) for d in on}
-        able = [d for d in on if isinstance(fits[d.name], Fit) and _may_ask(job, d)]
-        if not able:
-            return NoWay(_why_not(job, [f for f in fits.values() if isinstance(f, Unfit)]))
-        ready = [d for d in able if self._ready_at(job, d) <= now]
-        if not ready:
-            return Wait(min(self._ready_at(job, d) for d in able) - now)
-        chosen = self._preferred(job, ready)
-        found = fits[chosen.name]
-        return Pick(chosen, found) if isinstance(found, Fit) else Wait(FIRST_BACKOFF)
+        fittings = [(d, fit(job.request, d)) for d in on]
+        able = [Pick(d, found) for d, found in fittings if isinstance(found, Fit)]
+        picks = [p for p in able if _may_ask(job, p.deployment) and _is_on_terms(job, p)]
+        if not picks:
+            refusals = [found for _, found in fittings if isinstance(found, Unfit)]
+            return NoWay(_why_not(job, refusals, is_on=bool(on)))
+        moments = [self._ready_at(job, p.deployment) for p in picks]
+        ready = [p for p, moment in zip(picks, moments, strict=True) if moment <= now]
+        return self._preferred(job, ready) if ready else Wait(min(moments) - now)
 
     async def ended(self, deployment: Deployment, error: ProviderError | None, now: float) -> None:
         """Learn how a call went: a deployment that asks for a pause gets it."""
@@ -109,20 +108,20 @@ class Router:
         last = tries[-1].finished_at or tries[-1].started_at
         return max(paused, last + _backoff(job.id, len(tries)))
 
-    def _preferred(self, job: Job, ready: Sequence[Deployment]) -> Deployment:
+    def _preferred(self, job: Job, ready: Sequence[Pick]) -> Pick:
         """Prefer the least tried, then the lower priority; share among equals by weight."""
 
-        def rank(deployment: Deployment) -> tuple[int, int]:
-            tried = sum(a.deployment == deployment.name for a in job.attempts)
-            return tried, deployment.priority
+        def rank(pick: Pick) -> tuple[int, int]:
+            tried = sum(a.deployment == pick.deployment.name for a in job.attempts)
+            return tried, pick.deployment.priority
 
-        best = min(rank(d) for d in ready)
-        equals = [d for d in ready if rank(d) == best]
-        point = self._chance() * sum(d.weight for d in equals)
-        for deployment in equals:
-            point -= deployment.weight
+        best = min(rank(pick) for pick in ready)
+        equals = [pick for pick in ready if rank(pick) == best]
+        point = self._chance() * sum(pick.deployment.weight for pick in equals)
+        for pick in equals:
+            point -= pick.deployment.weight
             if point <= 0:
-                return deployment
+                return pick
         return equals[-1]
 
 
@@ -135,6 +134,26 @@ def _may_ask(job: Job, deployment: Deployment) -> bool:
     )
 
 
+def _is_on_terms(job: Job, pick: Pick) -> bool:
+    """Say whether the deployment keeps what the job was promised: `strict` and `max_cost`.
+
+    A price that nobody knows is not held against it; the job said so when it was taken in.
+    """
+    if job.strict and pick.fit.adaptations:
+        return False
+    if job.max_cost is None:
+        return True
+    request = pick.fit.request
+    pixels = request.pixels
+    price = pick.deployment.price.of_images(
+        len(job.missing),
+        inputs=len(request.images),
+        quality=request.quality,
+        pixels=None if pixels is None else pixels[0] * pixels[1],
+    )
+    return (job.cost.amount or 0.0) + (price.amount or 0.0) <= job.max_cost
+
+
 def _backoff(job_id: str, tries: int) -> float:
     """Return full jitter that is the same each time it is asked for."""
     digest = hashlib.blake2b(f"{job_id}:{tries}".encode(), digest_size=4).digest()
@@ -142,13 +161,16 @@ def _backoff(job_id: str, tries: int) -> float:
     return float(share * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
-def _why_not(job: Job, unfit: Sequence[Unfit]) -> Failure:
+def _why_not(job: Job, unfit: Sequence[Unfit], *, is_on: bool) -> Failure:
     """Say the last failure, or what the deployments cannot do, or that there are none."""
     errors = [attempt.error for attempt in job.attempts if attempt.error is not None]
     if errors:
         return errors[-1]
     if unfit:
         message = f"The model {job.model} {unfit[0].reason}."
+        return Failure(code=FailureCode.INVALID_REQUEST, message=message)
+    if is_on:
+        message = f"The model {job.model} is not to be had on the terms of the job."
         return Failure(code=FailureCode.INVALID_REQUEST, message=message)
     message = f"No deployment of the model {job.model} is on."
     return Failure(code=FailureCode.NO_DEPLOYMENT, message=message)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from storage.deliveries import new_delivery_id
-from storage.delivery import owed
+from storage.delivery import Delivery, owed
 from storage.job import Job, Superseded
 from storage.jobs import Jobs
 from worker.outage import outlast
@@ -23,6 +23,7 @@ class Run:
         self.fence = fence
         self._jobs = jobs
         self._stored = read
+        self._unanswered: tuple[Job, tuple[Delivery, ...]] | None = None
         self._patience = patience
         self._writing = asyncio.Lock()
 
@@ -38,16 +39,31 @@ class Run:
         outlasted.
         """
         async with self._writing:
+            await self._repeat()
             job = self.say(change) if change is not None else self.job
             deliveries = owed(job, new_delivery_id, job.finished_at or 0.0) if job.is_ended else ()
-            written = await outlast(
-                lambda: self._jobs.swap(self._stored, job, owing=deliveries),
-                patience=self._patience,
-            )
-            if written is None:
-                raise Superseded("The job was changed by somebody else.", code="job_taken")
-            self._stored = written
-            return written
+            return await self._swap(job, deliveries)
+
+    async def finish(self) -> None:
+        """Bring a write that was broken off to its end; do nothing when there is none."""
+        async with self._writing:
+            await self._repeat()
+
+    async def _repeat(self) -> None:
+        # Whoever was cancelled while writing cannot know whether the job was written; saying the
+        # same swap again tells.
+        if self._unanswered is not None:
+            await self._swap(*self._unanswered)
+
+    async def _swap(self, job: Job, deliveries: tuple[Delivery, ...]) -> Job:
+        self._unanswered = (job, deliveries)
+        written = await outlast(
+            lambda: self._jobs.swap(self._stored, job, owing=deliveries), patience=self._patience
+        )
+        if written is None:
+            raise Superseded("The job was changed by somebody else.", code="job_taken")
+        self._stored, self._unanswered = written, None
+        return written
 
     async def preview(self, partial: Partial, first_index: int) -> None:
         """Tell those who stream the job of a preview; it is not worth waiting out an outage for."""

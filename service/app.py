@@ -14,6 +14,7 @@ from service.errors import answer_errors
 from service.intake import Intake
 from service.logs import add_headers, log_requests
 from service.metrics import Metrics
+from service.progress import Progress
 from service.reception import Reception
 from service.routes import add_routes
 from service.settings import Settings
@@ -92,6 +93,7 @@ def _context(
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
     availability = Availability(commands)
+    progress = Progress(jobs, changes)
     intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
     return Context(
         settings=settings,
@@ -104,10 +106,11 @@ def _context(
         doorkeeper=Doorkeeper(tenants),
         intake=intake,
         availability=availability,
+        progress=progress,
         reception=Reception(
             catalog=catalog,
             jobs=jobs,
-            changes=changes,
+            progress=progress,
             intake=intake,
             availability=availability,
             allowance=allowance,

@@ -9,6 +9,7 @@ from service.auth import Doorkeeper
 from service.availability import Availability
 from service.intake import Intake
 from service.metrics import Metrics
+from service.progress import Progress
 from service.reception import Reception
 from service.settings import Settings
 from storage.catalog import Catalog
@@ -37,6 +38,7 @@ class Context:
     doorkeeper: Doorkeeper
     intake: Intake
     availability: Availability
+    progress: Progress
     reception: Reception
     metrics: Metrics
     clock: Clock = field(repr=False)

@@ -1,33 +1,28 @@
-"""The reception: from a draft to a job that is taken in, and the wait for its end.
+"""The reception: from a draft to a job that is taken in.
 
 In this order, so that nothing is kept for a request that is refused: the model and its
 deployments are asked whether they can, then the images go to objects, then one step takes the job
 in. A client that hangs up leaves its job behind: it goes on.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final
 
 from service.availability import Availability
 from service.draft import Draft
 from service.intake import Intake, inputs_of
+from service.progress import Progress, Watched
 from service.settings import LimitSettings
 from storage.address import Allowance, check_url
 from storage.catalog import Catalog, Deployment, Model
-from storage.changes import Changes, Feed
-from storage.errors import Conflict, Invalid, Missing, TooMany, Unavailable
+from storage.errors import Conflict, Invalid, Missing, TooMany
 from storage.fit import Fit, fit, unfit
 from storage.image import Image
-from storage.job import Job, JobId, JobStatus, JobType
+from storage.job import Job, JobId, JobType
 from storage.jobs import Idempotency, Jobs, new_job_id
 from storage.request import Adaptation, Request
 from storage.tenant import Tenant
-
-
-LOOK_AGAIN: Final = 5.0  # seconds; a change that was told to nobody is found by then
-_PAUSE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ class Reception:
         *,
         catalog: Catalog,
         jobs: Jobs,
-        changes: Changes,
+        progress: Progress,
         intake: Intake,
         availability: Availability,
         allowance: Allowance,
@@ -56,7 +51,7 @@ class Reception:
     ) -> None:
         self._catalog = catalog
         self._jobs = jobs
-        self._changes = changes
+        self._progress = progress
         self._intake = intake
         self._availability = availability
         self._allowance = allowance
@@ -69,38 +64,22 @@ class Reception:
 
         `is_gone` says whether the client has hung up: then nobody waits any longer.
         """
-        job = await self._decided(asker, draft)
         if wait <= 0:
-            return await self._taken_in(asker, draft, job)
-        async with self._changes.of(job.id) as feed:
+            return await self._taken_in(asker, draft, await self._decided(asker, draft))
+        async with self.watched(asker, draft) as watched:
+            return await watched.ended(wait, is_gone)
+
+    @asynccontextmanager
+    async def watched(self, asker: Asker, draft: Draft) -> AsyncIterator[Watched]:
+        """Take the draft in and give its job as one who listens from before it was there."""
+        job = await self._decided(asker, draft)
+        async with self._progress.feed(job.id) as feed:
             taken = await self._taken_in(asker, draft, job)
             if taken.id == job.id:
-                return await self.followed(taken, feed, wait=wait, is_gone=is_gone)
-        return await self.ended(taken, wait=wait, is_gone=is_gone)
-
-    async def ended(self, job: Job, *, wait: float, is_gone: Callable[[], bool]) -> Job:
-        """Return a job as it stands when it has ended or `wait` seconds are over."""
-        if job.is_ended or wait <= 0:
-            return job
-        async with self._changes.of(job.id) as feed:
-            job = await self._again(job)
-            return await self.followed(job, feed, wait=wait, is_gone=is_gone)
-
-    async def followed(
-        self, job: Job, feed: Feed, *, wait: float, is_gone: Callable[[], bool]
-    ) -> Job:
-        """Do as `ended` does, with a feed that was there before the job was read."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + wait
-        while not job.is_ended and (left := end - loop.time()) > 0 and not is_gone():
-            told = await feed.next(min(left, LOOK_AGAIN))
-            if told is not None and not JobStatus(told["status"]).is_ended:
-                continue
-            try:
-                job = await self._again(job)
-            except Unavailable:  # the job is safe; whoever waits may as well go on waiting
-                await asyncio.sleep(_PAUSE)
-        return job
+                yield self._progress.watched(taken, feed)
+                return
+        async with self._progress.of(taken) as watched:
+            yield watched
 
     # -- deciding ---------------------------------------------------------------------------------
 
@@ -193,16 +172,7 @@ class Reception:
         if not added.existed:
             return job
         await self._intake.forget(kept)
-        return await self._found(job.tenant, added.id)
-
-    async def _again(self, job: Job) -> Job:
-        return await self._found(job.tenant, job.id)
-
-    async def _found(self, tenant: str, job_id: JobId) -> Job:
-        job = await self._jobs.get(tenant, job_id)
-        if job is None:
-            raise Missing("The job was deleted.", code="job_not_found")
-        return job
+        return await self._progress.read(job.tenant, added.id)
 
 
 def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:

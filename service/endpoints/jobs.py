@@ -46,7 +46,7 @@ async def show(call: Call) -> web.StreamResponse:
     job = await job_of(call)
     wait = _wait(call)
     if wait:
-        job = await call.context.reception.ended(job, wait=wait, is_gone=call.is_gone)
+        job = await call.context.progress.ended(job, wait, call.is_gone)
     position = await call.context.jobs.position(job)
     return job_response(call, job, queue_position=position)
 

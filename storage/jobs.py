@@ -16,11 +16,13 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from storage import queue, redis_keys, scripts
+from storage.bill import day_of, entry_of, nano_of, seconds_left
 from storage.crash import CrashPoint
 from storage.delivery import Delivery
-from storage.errors import Conflict, Error, Invalid
+from storage.errors import Conflict, Error, Invalid, TooMany
 from storage.job import Job, JobId, JobStatus
-from storage.redis_client import Argument, Commands
+from storage.line import Argument
+from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 
 
@@ -47,6 +49,17 @@ class Idempotency:
 
     key: str
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a tenant may spend on the jobs of a day, and what it had spent when that began to hold.
+
+    Both are in USD. What a job sets aside of it is its own matter: see `Job.reserved`.
+    """
+
+    limit: float
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +90,18 @@ class Jobs:
         self._idempotency_ms = int(retention.idempotency_hours * 3_600_000)
 
     async def add(
-        self, job: Job, *, weight: float = 1.0, idempotency: Idempotency | None = None
+        self,
+        job: Job,
+        *,
+        weight: float = 1.0,
+        idempotency: Idempotency | None = None,
+        budget: Budget | None = None,
     ) -> Added:
         """Take in a new job and queue it, or find the one that the same key made before.
 
         `weight` is the tenant's share of the queue, above 0. Adding the same job twice is harmless.
-        Raises `Conflict` when the key was used for another request.
+        Raises `Conflict` when the key was used for another request, and `TooMany` when the job
+        would go beyond the `budget`.
         """
         keys = [
             redis_keys.job(job.id),
@@ -92,6 +111,7 @@ class Jobs:
             redis_keys.IMAGE_QUEUE,
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
+            redis_keys.committed(job.tenant, day_of(job.created_at)),
         ]
         args: list[Argument] = [
             job.id,
@@ -102,6 +122,9 @@ class Jobs:
             job.request.n / weight,
             "" if idempotency is None else idempotency.fingerprint,
             self._idempotency_ms,
+            -1 if budget is None else nano_of(budget.limit),
+            nano_of(job.reserved),
+            0 if budget is None else nano_of(budget.spent),
             *flows_of(job),
         ]
         if idempotency is not None:
@@ -109,9 +132,15 @@ class Jobs:
         self._crash.visit("add")
         code, *rest = await self._commands.eval(scripts.ADD, keys, args)
         self._crash.visit("added")
-        if code < 0:
+        if code == -1:
             message = "This Idempotency-Key was used for a different request."
             raise Conflict(message, param="Idempotency-Key", code="idempotency_key_reused")
+        if code == -2:
+            raise TooMany(
+                "The job would go beyond what may be spent in a day.",
+                retry_after=seconds_left(job.created_at),
+                code="budget_exceeded",
+            )
         return Added(job.id) if code else Added(JobId(rest[0].decode()), existed=True)
 
     async def get(self, tenant: str, job_id: str) -> Job | None:
@@ -142,6 +171,8 @@ class Jobs:
             redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
             redis_keys.deliveries_of(old.tenant),
         ]
+        bill_keys, bill_args = _billed(old, written)
+        keys += bill_keys
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
             old.version,
@@ -151,6 +182,7 @@ class Jobs:
             ended_at + self._life,
             news(written),
             _DELIVERY_LIFE_MS,
+            *bill_args,
         ]
         for delivery in owing:
             keys += [redis_keys.delivery(delivery.id), redis_keys.payload(delivery.id)]
@@ -243,7 +275,9 @@ class Jobs:
             return
         key = redis_keys.partial(job.id, index, sequence)
         partial = {"index": index, "sequence": sequence, "key": key}
-        told = orjson.dumps({"status": job.status, "version": job.version, "partial": partial})
+        told = orjson.dumps(
+            {"job": job.id, "status": job.status, "version": job.version, "partial": partial}
+        )
         await self._commands.execute("SET", key, preview, "PX", _PREVIEW_LIFE_MS)
         await self._commands.execute("PUBLISH", redis_keys.changes(job.id), told)
 
@@ -302,6 +336,22 @@ def _read(document: bytes) -> Job:
         raise Error("The record of a job cannot be read.", code="record_unreadable") from None
 
 
+def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
+    """Return what a swap writes into the tenant's bill and commits of its budget."""
+    day = day_of(new.finished_at or new.created_at)
+    keys = [
+        redis_keys.bill(new.tenant, day, new.model),
+        redis_keys.bills_of(new.tenant),
+        redis_keys.committed(new.tenant, day_of(new.created_at)),
+    ]
+    entry = entry_of(old, new)
+    if entry is None:
+        return keys, [0, 0, 0, 0, "", 0, 0]
+    free = 0 if old.is_ended else nano_of(new.reserved)
+    commit = 0 if new.reserved is None else entry.nano - free
+    return keys, [*entry, f"{day} {new.model}", int(day.replace("-", "")), commit]
+
+
 def next_check(job: Job, now: float) -> float:
     """Return when an open job should be looked at again, though nothing may have happened to it."""
     moments = [now + CHECK_EVERY]
@@ -320,7 +370,7 @@ def flows_of(job: Job) -> tuple[str, ...]:
 
 def news(job: Job) -> bytes:
     """Return what is told of a change: little, whoever cares reads the record."""
-    return orjson.dumps({"status": job.status, "version": job.version})
+    return orjson.dumps({"job": job.id, "status": job.status, "version": job.version})
 
 
 def _microseconds(seconds: float) -> int:

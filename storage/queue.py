@@ -14,7 +14,8 @@ from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 
 from storage import redis_keys, scripts
 from storage.gate import Waiting
-from storage.redis_client import Argument, Commands
+from storage.line import Argument
+from storage.redis_client import Commands
 
 
 RUN_JOB = "run_job"

@@ -5,6 +5,7 @@ braces keep the keys of one tenant together.
 """
 
 import hashlib
+import zlib
 
 from arq.constants import in_progress_key_prefix, job_key_prefix
 
@@ -31,8 +32,12 @@ def job(job_id: str) -> str:
 
 
 def changes(job_id: str) -> str:
-    """Return the channel on which each change of a job is told."""
-    return f"darkroom:changes:{job_id}"
+    """Return the channel on which each change of a job is told; many jobs share one.
+
+    A process that waits for many jobs stays on a few channels, instead of joining and leaving one
+    for each job.
+    """
+    return f"darkroom:changes:{zlib.crc32(job_id.encode()) % 64:02d}"
 
 
 def partial(job_id: str, index: int, sequence: int) -> str:
@@ -63,6 +68,21 @@ def webhook_secret(tenant: str) -> str:
 def idempotency(tenant: str, key: str) -> str:
     """Return the key under which one Idempotency-Key of a tenant is remembered, by its digest."""
     return f"darkroom:{{{tenant}}}:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def bill(tenant: str, day: str, model: str) -> str:
+    """Return the key of a tenant's bill of one day and model: four counters."""
+    return f"darkroom:{{{tenant}}}:bill:{day}:{model}"
+
+
+def bills_of(tenant: str) -> str:
+    """Return the key of the index of a tenant's bills, the oldest first."""
+    return f"darkroom:{{{tenant}}}:bills"
+
+
+def committed(tenant: str, day: str) -> str:
+    """Return the key of what a tenant with a daily limit has spent or set aside on a day."""
+    return f"darkroom:{{{tenant}}}:committed:{day}"
 
 
 def api_key(key_id: str) -> str:

@@ -19,7 +19,8 @@ from redis.exceptions import RedisError
 from storage import redis_keys, scripts
 from storage.errors import Unavailable
 from storage.gate import Condition, Gate
-from storage.redis_client import Argument, Commands, unavailable
+from storage.line import Argument
+from storage.redis_client import Commands, unavailable
 
 
 class Verdict(StrEnum):

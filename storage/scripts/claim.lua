@@ -49,5 +49,6 @@ for i = 1, #due, 2 do
   if due[i + 1] < first_moment then served = due[i + 1] end
 end
 if served then redis.call('HSET', KEYS[3], 'served', served) end
-if next_due ~= 0 then redis.call('DEL', KEYS[2]) end  -- all that is due is taken: tokens left are stale
+-- All that is due is taken: tokens left are stale. A single task has most likely had a single one.
+if next_due ~= 0 and #due ~= 2 then redis.call('DEL', KEYS[2]) end
 return reply

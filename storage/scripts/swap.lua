@@ -1,11 +1,16 @@
 -- Write a record over the version that was read, and all that follows from it, or nothing at all.
 --
 -- KEYS  1 job  2 appointments  3 channel  4 payload  5 in progress  6 queue  7 delivery queue
---       8 delivery wake  9 tenant's deliveries  then per delivery: record, payload
+--       8 delivery wake  9 tenant's deliveries  10 bill  11 tenant's bills  12 committed
+--       then per delivery: record, payload
 -- ARGV  1 version read  2 document  3 id  4 ended (1 or 0)  5 next appointment (s)  6 news  7 delivery
---       life (ms)  then per delivery: id, document, payload, created (µs), due (ms)
+--       life (ms)  8-11 for the bill: jobs, images, jobs of unknown cost, money  12 name of the bill
+--       13 its day as a number  14 money to commit, or 0
+--       then per delivery: id, document, payload, created (µs), due (ms)
 -- Returns 1 when written, or when exactly this was written before; 0 when somebody else wrote first;
 -- -1 when there is no such record.
+
+local BILL_LIFE_DAYS = 760
 
 local version = redis.call('HGET', KEYS[1], 'version')
 if not version then return -1 end
@@ -20,8 +25,18 @@ if ARGV[4] == '1' then
   redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
   redis.call('DEL', KEYS[4], KEYS[5])
   redis.call('ZREM', KEYS[6], ARGV[3])
-  local key = 10
-  for at = 8, #ARGV, 5 do
+  if ARGV[12] ~= '' then
+    local sums = redis.call('BITFIELD', KEYS[10], 'INCRBY', 'i64', '#0', ARGV[8], 'INCRBY', 'i64', '#1', ARGV[9],
+      'INCRBY', 'i64', '#2', ARGV[10], 'INCRBY', 'i64', '#3', ARGV[11])
+    if sums[1] == 1 then  -- the first of its day
+      redis.call('PEXPIRE', KEYS[10], BILL_LIFE_DAYS * 86400000)
+      redis.call('ZADD', KEYS[11], ARGV[13], ARGV[12])
+      redis.call('ZREMRANGEBYSCORE', KEYS[11], '-inf', ARGV[13] - 20000)  -- more than a year ago
+    end
+  end
+  if ARGV[14] ~= '0' and redis.call('EXISTS', KEYS[12]) == 1 then redis.call('INCRBY', KEYS[12], ARGV[14]) end
+  local key = 13
+  for at = 15, #ARGV, 5 do
     redis.call('HSET', KEYS[key], 'version', 0, 'document', ARGV[at + 1])
     redis.call('PEXPIRE', KEYS[key], ARGV[7])
     redis.call('SET', KEYS[key + 1], ARGV[at + 2])

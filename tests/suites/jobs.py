@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from storage import redis_keys
+from storage.bill import day_of
 from storage.deliveries import Deliveries, new_delivery_id
 from storage.delivery import Delivery, owed
 from storage.errors import Conflict, Error, Invalid
@@ -263,14 +264,21 @@ class JobsSuite:
             await jobs.add(a_job(f"job_{at}"))
         assert len(await jobs.due(NOW + DAY, 3)) == 3
 
-    async def test_a_removed_job_leaves_nothing(self, jobs: Jobs, commands: Commands) -> None:
+    async def test_a_removed_job_leaves_nothing_but_its_bill(
+        self, jobs: Jobs, commands: Commands
+    ) -> None:
         job = a_job()
         await jobs.add(job)
         over = await jobs.swap(job, ended(job)[0])
         assert over is not None
         await jobs.remove(over)
         left = {key.decode() for key in await commands.execute("KEYS", "*")}
-        assert left <= {redis_keys.flows(redis_keys.IMAGE_QUEUE), redis_keys.wake("arq:queue")}
+        assert left <= {
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
+            redis_keys.wake("arq:queue"),
+            redis_keys.bill("acme", day_of(over.finished_at or 0.0), "painter"),
+            redis_keys.bills_of("acme"),
+        }
 
     async def test_a_lost_queue_entry_is_made_again(self, jobs: Jobs, commands: Commands) -> None:
         job = a_job()

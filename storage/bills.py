@@ -1,0 +1,47 @@
+"""Bills: where they are kept, and what a tenant has spent today."""
+
+import asyncio
+from typing import Any
+
+from storage import redis_keys
+from storage.bill import NANO, Bill
+from storage.redis_client import Commands
+
+
+_FIELDS = ("GET", "i64", "#0", "GET", "i64", "#1", "GET", "i64", "#2", "GET", "i64", "#3")
+
+
+class Bills:
+    """All bills. Every method may raise `storage.errors.Unavailable`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def between(self, tenant: str, first: str, last: str) -> list[Bill]:
+        """Return a tenant's bills of the days `first` to `last`, by day and then by model."""
+        bottom, top = _score(first), _score(last)
+        names: list[bytes] = await self._commands.execute(
+            "ZRANGEBYSCORE", redis_keys.bills_of(tenant), bottom, top
+        )
+        places = [name.decode().split(" ", 1) for name in names]
+        rows = await asyncio.gather(
+            *(
+                self._commands.issue("BITFIELD", redis_keys.bill(tenant, day, model), *_FIELDS)
+                for day, model in places
+            )
+        )
+        found = [_bill(day, model, row) for (day, model), row in zip(places, rows, strict=True)]
+        return sorted(found, key=lambda bill: (bill.day, bill.model))
+
+    async def spent(self, tenant: str, day: str) -> float:
+        """Return what is known of what a tenant's jobs that ended on that day cost, in USD."""
+        return round(sum(bill.cost for bill in await self.between(tenant, day, day)), 9)
+
+
+def _bill(day: str, model: str, row: list[Any]) -> Bill:
+    jobs, images, unknown, nano = row
+    return Bill(day=day, model=model, jobs=jobs, images=images, unknown=unknown, cost=nano / NANO)
+
+
+def _score(day: str) -> int:
+    return int(day.replace("-", ""))

@@ -6,7 +6,6 @@ in case the line broke while something was told.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from storage.redis_client import AnyRedis, unavailable
 
 
 _SUBSCRIBE_TIMEOUT = 3.0
+_READ_WAIT = 5.0
 _MOST_HELD = 64
 
 
@@ -39,14 +39,16 @@ class Changes:
     @asynccontextmanager
     async def of(self, job_id: str) -> AsyncIterator["Feed"]:
         """Listen to one job from here on; raises `Unavailable` when that fails."""
-        channel = redis_keys.changes(job_id)
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_MOST_HELD)
-        self._listeners.setdefault(channel, set()).add(news)
+        self._listeners.setdefault(job_id, set()).add(news)
         try:
-            await self._subscribe(channel)
+            await self._subscribe(redis_keys.changes(job_id))
             yield Feed(news)
         finally:
-            await self._leave(channel, news)
+            listeners = self._listeners[job_id]
+            listeners.discard(news)
+            if not listeners:
+                del self._listeners[job_id]
 
     async def close(self) -> None:
         """Stop listening."""
@@ -57,6 +59,7 @@ class Changes:
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
 
     async def _subscribe(self, channel: str) -> None:
+        """Join a channel and stay on it: the next job that shares it will not have to wait."""
         confirmed = self._confirmed.get(channel)
         if confirmed is None:
             confirmed = self._confirmed[channel] = asyncio.Event()
@@ -70,6 +73,8 @@ class Changes:
                 ) from error
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read())
+        if confirmed.is_set():
+            return
         try:
             async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
                 await confirmed.wait()
@@ -77,42 +82,29 @@ class Changes:
             message = "The job store does not answer."
             raise Unavailable(message, code="store_unavailable") from error
 
-    async def _leave(self, channel: str, news: "asyncio.Queue[dict[str, Any]]") -> None:
-        listeners = self._listeners.get(channel, set())
-        listeners.discard(news)
-        if listeners:
-            return
-        self._listeners.pop(channel, None)
-        self._confirmed.pop(channel, None)
-        async with self._asking:
-            if self._pubsub is not None and channel not in self._listeners:
-                with contextlib.suppress(RedisError, OSError):
-                    await self._pubsub.unsubscribe(channel)
-
     def _open(self) -> PubSub:
         if self._pubsub is None:
             self._pubsub = self._redis.pubsub()
         return self._pubsub
 
     async def _read(self) -> None:
-        """Pass on what is told until nobody listens; redis-py subscribes anew after a reconnect."""
-        while self._listeners:
+        """Pass on what is told; redis-py joins the channels anew after a reconnect."""
+        while True:
             try:
-                message = await self._open().get_message(timeout=1.0)
+                message = await self._open().get_message(timeout=_READ_WAIT)
             except (RedisError, OSError):
                 await asyncio.sleep(0.2)
                 continue
             if message is None:
                 continue
-            channel = message["channel"].decode()
             if message["type"] == "subscribe":
-                if (confirmed := self._confirmed.get(channel)) is not None:
+                if (confirmed := self._confirmed.get(message["channel"].decode())) is not None:
                     confirmed.set()
             elif message["type"] == "message":
-                self._pass_on(channel, orjson.loads(message["data"]))
+                self._pass_on(orjson.loads(message["data"]))
 
-    def _pass_on(self, channel: str, news: dict[str, Any]) -> None:
-        for listener in self._listeners.get(channel, ()):
+    def _pass_on(self, news: dict[str, Any]) -> None:
+        for listener in self._listeners.get(news.pop("job"), ()):
             if listener.full():
                 listener.get_nowait()
             listener.put_nowait(news)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from storage import redis_keys
 from storage.changes import Changes
 from storage.job import Job
 from storage.jobs import Jobs
@@ -111,7 +112,21 @@ class ChangesSuite:
             async with changes.of(job.id):
                 pass
         assert not changes._listeners
-        assert not changes._confirmed
+        assert len(changes._confirmed) == 1, "a channel is stayed on for the next job"
+
+    async def test_jobs_that_share_a_channel_are_told_apart(
+        self, jobs: Jobs, changes: Changes
+    ) -> None:
+        mine = await self.added(jobs, "job_0")
+        channel = redis_keys.changes(mine.id)
+        shared = next(
+            f"job_{at}" for at in range(1, 10_000) if redis_keys.changes(f"job_{at}") == channel
+        )
+        other = await self.added(jobs, shared)
+        async with changes.of(mine.id) as feed:
+            await jobs.swap(other, other.cancelled(NOW))
+            await jobs.swap(mine, mine.claimed("f", NOW))
+            assert await feed.next(SOON) == {"status": "running", "version": 1}
 
     async def added(self, jobs: Jobs, job_id: str = "job_1") -> Job:
         job = a_job(job_id)

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,9 +186,18 @@ _SHORT = aiohttp.ClientTimeout(total=1)
 
 @asynccontextmanager
 async def installed(
-    folder: Path, *, workers: int = 1, catalog: str = CATALOG, **environment: str
+    folder: Path,
+    *,
+    workers: int = 1,
+    catalog: str = CATALOG,
+    wire: Callable[["Installation"], Awaitable[None]] | None = None,
+    **environment: str,
 ) -> AsyncIterator[Installation]:
-    """Run a whole installation for a while; keyword arguments go to every environment."""
+    """Run a whole installation for a while; keyword arguments go to every environment.
+
+    `wire` may change the environment of the service and the workers before anything runs, to put
+    something between them and what they stand on.
+    """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 — nothing else runs yet
     ports = [probe.free_port("127.0.0.1") for _ in range(3)]
     kept = embedded.embed(folder / "redis", port=ports[0])
@@ -219,6 +228,8 @@ async def installed(
         service=redis,
         url=url,
     )
+    if wire is not None:
+        await wire(here)
     here.upstream = here._python("upstream", "-m", "tests.upstream", "--port", str(ports[1]))
     here.service = here._python("service", "-m", "service")
     try:

@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -69,13 +69,18 @@ class Parts:
     commands: Commands
 
 
-async def serve(settings: Settings, environ: Mapping[str, str]) -> None:
+async def serve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    providers: Mapping[str, type[Provider]] = PROVIDERS,
+) -> None:
     """Work until SIGTERM or SIGINT; raises `Misconfigured` when that cannot begin."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with built(settings, environ) as parts:
+    async with built(settings, environ, providers) as parts:
         workers = (parts.images, parts.webhooks)
         options = settings.worker
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
@@ -97,7 +102,11 @@ async def serve(settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 @asynccontextmanager
-async def built(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Parts]:
+async def built(
+    settings: Settings,
+    environ: Mapping[str, str],
+    providers: Mapping[str, type[Provider]] = PROVIDERS,
+) -> AsyncIterator[Parts]:
     """Build all parts, refuse what is unsafe, and close everything at the end."""
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis, socket_timeout=_BLOCKING_TIMEOUT)
@@ -117,16 +126,26 @@ async def built(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator
         )
         imaging = Imaging(children=settings.worker.image_children or None, limits=limits)
         stack.push_async_callback(imaging.close)
-        yield _parts(settings, environ, redis, commands, objects, router, web, imaging, limits)
+        tools = Tools(web=web, imaging=imaging)
+
+        @cache
+        def provider(deployment_name: str) -> Provider:
+            deployment = router.named(deployment_name)
+            if deployment is None:
+                raise LookupError(deployment_name)
+            key = environ.get(deployment.api_key_env) if deployment.api_key_env else None
+            return providers[deployment.provider](deployment, key, tools)
+
+        yield _parts(settings, redis, commands, objects, router, provider, web, imaging, limits)
 
 
 def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     settings: Settings,
-    environ: Mapping[str, str],
     redis: ArqRedis,
     commands: Commands,
     objects: Objects,
     router: Router,
+    provider: Callable[[str], Provider],
     web: Web,
     imaging: Imaging,
     limits: Limits,
@@ -136,15 +155,6 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     crash = CrashPoint(settings.crash_at)
     jobs = Jobs(commands, settings.retention)
     deliveries = Deliveries(commands)
-    tools = Tools(web=web, imaging=imaging)
-
-    @cache
-    def provider(deployment_name: str) -> Provider:
-        deployment = router.named(deployment_name)
-        if deployment is None:
-            raise LookupError(deployment_name)
-        key = environ.get(deployment.api_key_env) if deployment.api_key_env else None
-        return PROVIDERS[deployment.provider](deployment, key, tools)
 
     def provider_of(deployment: Deployment) -> Provider:
         return provider(deployment.name)

@@ -1,0 +1,297 @@
+"""The stand: a whole Darkroom of real processes whose lines to what they stand on can be made bad.
+
+One stand serves many rows of the matrix, each of which brings the workers that it needs and takes
+them away again. The test's own process holds the lines and the webhook receiver, nothing that a job
+depends on otherwise.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from redis.asyncio import Redis
+
+from deploy import probe
+from tests.faults.crew import Crew
+from tests.faults.proxy import FINE, Proxy, proxying
+from tests.processes import Installation, Program, installed
+from tests.receiver import Receiver, receiving
+
+
+# What a worker of most rows is told: a short lease, so that a row is over soon.
+SOON = {"DARKROOM_WORKER__LEASE": "3", "DARKROOM_WORKER__HEARTBEAT": "0.8"}
+CATALOG = """\
+default_model = "sketch"
+
+[[deployments]]
+name = "sketch"
+model = "sketch"
+provider = "sketch"
+
+[[deployments]]
+name = "fake-openai"
+model = "gpt-image-2"
+provider = "openai"
+base_url = "http://127.0.0.1:{upstream}/openai/v1"
+api_key_env = "FAKE_OPENAI_KEY"
+timeout = 60
+price = {{{{ per_image = 0.05, as_of = "2026-11-21" }}}}
+
+[[deployments]]
+name = "fake-hasty"
+model = "hasty"
+provider = "openai"
+upstream_model = "gpt-image-2"
+base_url = "http://127.0.0.1:{upstream}/openai/v1"
+api_key_env = "FAKE_OPENAI_KEY"
+timeout = 4
+
+[[deployments]]
+name = "fake-queued"
+model = "queued"
+provider = "fal"
+upstream_model = "fal-ai/flux/schnell"
+base_url = "http://127.0.0.1:{upstream}/fal"
+api_key_env = "FAKE_OPENAI_KEY"
+timeout = 60
+options = {{{{ poll_seconds = 0.5 }}}}
+
+[[deployments]]
+name = "odd"
+model = "odd"
+provider = "openai"
+upstream_model = "gpt-image-2"
+base_url = "http://127.0.0.1:{odd}/v1"
+api_key_env = "FAKE_OPENAI_KEY"
+timeout = 20
+
+[[deployments]]
+name = "odd-tls"
+model = "odd-tls"
+provider = "openai"
+upstream_model = "gpt-image-2"
+base_url = "https://127.0.0.1:{odd_tls}/v1"
+api_key_env = "FAKE_OPENAI_KEY"
+timeout = 5
+"""
+
+
+@dataclass
+class Stand:
+    """An installation with a line before its Redis, its upstream and its receiver.
+
+    `redis` is the line of the service, `worker_redis` that of the workers. Nothing listens at `odd`
+    and `odd_tls` until a row puts something there.
+    """
+
+    here: Installation
+    redis: Proxy
+    worker_redis: Proxy
+    upstream: Proxy
+    hook: Proxy
+    receiver: Receiver
+    client: aiohttp.ClientSession
+    store: Redis
+    odd: int
+    odd_tls: int
+    objects: Proxy | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    services: list[Program] = field(default_factory=list)
+
+    @property
+    def hook_url(self) -> str:
+        """Return where the receiver is reached through its line."""
+        return f"http://127.0.0.1:{self.hook.port}/hook"
+
+    @property
+    def workers(self) -> list[Program]:
+        """Return the workers that run."""
+        return [worker for worker in self.here.workers if worker.is_alive]
+
+    async def add_worker(self, *, module: str = "worker", **environment: str) -> Program:
+        """Start a worker behind the workers' own line to Redis."""
+        name = f"worker-{len(self.here.workers)}"
+        worker = Program(
+            name,
+            (sys.executable, "-m", module),
+            {**self._of_workers(), **environment},
+            self.here.folder / f"{name}.log",
+        )
+        self.here.workers.append(worker)
+        await worker.start()
+        return worker
+
+    def keep_worker(self, crew: Crew, *, module: str = "worker", **environment: str) -> None:
+        """Let a crew keep such a worker running."""
+        crew.add_python("worker", module, {**self._of_workers(), **environment})
+
+    def _of_workers(self) -> dict[str, str]:
+        return {
+            **self.here.environment,
+            "DARKROOM_REDIS__URL": _through(self.here.redis_url, self.worker_redis),
+            "DARKROOM_WORKER__WEBHOOK_SCALE": "0.01",
+            "DARKROOM_WORKER__IMAGE_CHILDREN": "1",
+        }
+
+    async def add_service(self, **environment: str) -> tuple[Program, str]:
+        """Start one more service and return it with its own address."""
+        port = probe.free_port("127.0.0.1")
+        program = Program(
+            f"service-{len(self.services) + 1}",
+            self.here.service.command,
+            {**self.here.environment, "DARKROOM_PORT": str(port), **environment},
+            self.here.folder / f"service-{len(self.services) + 1}.log",
+        )
+        await program.start()
+        self.services.append(program)
+        url = f"http://127.0.0.1:{port}"
+        await self.answers(url, "/readyz")
+        return program, url
+
+    async def answers(self, url: str, path: str, *, within: float = 30.0) -> None:
+        """Return once a GET is answered with 200."""
+
+        async def good() -> bool:
+            return await probe.status(url, path) == 200
+
+        await probe.until(good, within=within)
+
+    async def restart_service(self, **environment: str) -> None:
+        """Start the service anew, with more in its environment."""
+        service = self.here.service
+        if service.is_alive:
+            await service.end()
+        service.environment = {**self.here.environment, **environment}
+        await service.start()
+        await self.here.wait_ready()
+
+    async def calls(self, *, containing: str = "", method: str = "POST") -> list[dict[str, Any]]:
+        """Return what the upstream was asked: the submits whose prompt contains a text."""
+        async with self.client.get(f"{self.here.upstream_url}/_calls") as answer:
+            calls = await answer.json()
+        return [c for c in calls if c["method"] == method and containing in (c["prompt"] or "")]
+
+    async def rule(self, **body: Any) -> None:
+        """Give the upstream a rule; see `tests.upstream.faults.Rule`."""
+        async with self.client.post(f"{self.here.upstream_url}/_faults", json=body) as answer:
+            assert answer.status == 201
+
+    async def tidy(self) -> None:
+        """End what a row has left behind, so that the next begins on a clean stand."""
+        for line in (self.redis, self.worker_redis, self.upstream, self.hook, self.objects):
+            if line is not None and line.line is not FINE:
+                await line.become(FINE)
+        for program in (*self.here.workers, *self.services):
+            if program.is_alive:
+                resume(program)
+                await program.end(within=10)
+        self.here.workers.clear()
+        self.services.clear()
+        resume(self.here.redis)
+        if not self.here.redis.is_alive:
+            await self.here.redis.start()
+        await eventually(self._redis_answers, within=20)
+        await self.store.config_set("maxmemory", "0")
+        if not self.here.service.is_alive:
+            await self.restart_service()
+        await self.here.wait_ready()
+        for path in ("_calls", "_faults"):
+            async with self.client.delete(f"{self.here.upstream_url}/{path}") as answer:
+                assert answer.status == 204
+        self.receiver.status = lambda _: 200
+        self.receiver.messages.clear()
+
+    async def _redis_answers(self) -> bool:
+        with contextlib.suppress(Exception):
+            return bool(await self.store.ping())
+        return False
+
+
+@asynccontextmanager
+async def standing(kind: str = "local", **environment: str) -> AsyncIterator[Stand]:
+    """Run a stand without workers; keyword arguments go to every environment.
+
+    Its objects are in a folder, or in a bucket behind a line of its own when `kind` is "s3".
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        redis, worker_redis, upstream, hook = [
+            await stack.enter_async_context(proxying(0)) for _ in range(4)
+        ]
+        odd, odd_tls = (probe.free_port("127.0.0.1") for _ in range(2))
+
+        async def wire(here: Installation) -> None:
+            redis.target = worker_redis.target = urlsplit(here.redis_url).port or 0
+            upstream.target = urlsplit(here.upstream_url).port or 0
+            here.environment["DARKROOM_REDIS__URL"] = _through(here.redis_url, redis)
+
+        catalog = CATALOG.format(upstream=upstream.port, odd=odd, odd_tls=odd_tls)
+        here = await stack.enter_async_context(
+            installed(folder, workers=0, catalog=catalog, wire=wire, **environment)
+        )
+        receiver = await stack.enter_async_context(receiving())
+        hook.target = urlsplit(receiver.url).port or 0
+        client = await stack.enter_async_context(here.client())
+        async with client.get("/v1/webhook-secret") as answer:
+            receiver.secret = (await answer.json())["secret"]
+        store = Redis.from_url(here.redis_url, socket_timeout=5)
+        stack.push_async_callback(store.aclose)
+        stand = Stand(
+            here=here,
+            redis=redis,
+            worker_redis=worker_redis,
+            upstream=upstream,
+            hook=hook,
+            receiver=receiver,
+            client=client,
+            store=store,
+            odd=odd,
+            odd_tls=odd_tls,
+        )
+        try:
+            yield stand
+        finally:
+            for program in (*here.programs, *stand.services):
+                resume(program)
+            for service in stand.services:
+                if service.is_alive:
+                    await service.end(within=5)
+
+
+async def eventually(
+    true: Callable[[], Awaitable[bool]], *, within: float, every: float = 0.05
+) -> float:
+    """Return after how many seconds it was so; AssertionError when it never was."""
+    begun = time.monotonic()
+    while not await true():
+        assert time.monotonic() - begun < within, f"not within {within:g} s"
+        await asyncio.sleep(every)
+    return time.monotonic() - begun
+
+
+def freeze(program: Program) -> None:
+    """Stop a process where it stands, as a machine that swaps or a hypervisor that moves it."""
+    assert program.process is not None
+    program.process.send_signal(signal.SIGSTOP)
+
+
+def resume(program: Program) -> None:
+    """Let a process go on."""
+    if program.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            program.process.send_signal(signal.SIGCONT)
+
+
+def _through(url: str, line: Proxy) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f":{parts.password}@127.0.0.1:{line.port}").geturl()

@@ -93,7 +93,7 @@ def _context(
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
     availability = Availability(commands)
-    progress = Progress(jobs, changes)
+    progress = Progress(jobs, changes, keep_alive=settings.limits.keep_alive)
     intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
     return Context(
         settings=settings,

@@ -25,6 +25,11 @@ class Preference:
     wait: float | None = None
 
     @property
+    def is_now(self) -> bool:
+        """Say whether the client would not wait at all."""
+        return self.respond_async and self.wait is None
+
+    @property
     def is_stated(self) -> bool:
         """Say whether the client prefers anything that is understood here."""
         return self.respond_async or self.wait is not None

@@ -18,7 +18,6 @@ from storage.jobs import Jobs
 
 
 LOOK_AGAIN: Final = 5.0  # seconds
-KEEP_ALIVE: Final = 15.0  # seconds of silence that no proxy minds
 _PAUSE: Final = 0.25
 
 IsGone = Callable[[], bool]
@@ -42,11 +41,15 @@ Step: TypeAlias = Job | Preview | Quiet
 
 
 class Progress:
-    """Watches jobs. Every method may raise `storage.errors.Unavailable`."""
+    """Watches jobs. Every method may raise `storage.errors.Unavailable`.
 
-    def __init__(self, jobs: Jobs, changes: Changes) -> None:
+    `keep_alive` is how many seconds of silence a stream may have.
+    """
+
+    def __init__(self, jobs: Jobs, changes: Changes, *, keep_alive: float = 15.0) -> None:
         self._jobs = jobs
         self._changes = changes
+        self.keep_alive = keep_alive
 
     def feed(self, job_id: JobId) -> AbstractAsyncContextManager[Feed]:
         """Listen to a job that may not be there yet."""
@@ -110,12 +113,12 @@ class Watched:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + longest
-        said = loop.time()
+        said, silence = loop.time(), self._progress.keep_alive
         yield self.job
         while not self.job.is_ended and (now := loop.time()) < end and not is_gone():
-            told = await self._feed.next(min(LOOK_AGAIN, max(said + KEEP_ALIVE - now, 0.0)))
+            told = await self._feed.next(min(LOOK_AGAIN, max(said + silence - now, 0.0)))
             step = await self._step(told)
-            if step is None and loop.time() < said + KEEP_ALIVE:
+            if step is None and loop.time() < said + silence:
                 continue
             said = loop.time()
             yield step or Quiet()

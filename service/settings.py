@@ -28,6 +28,12 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     max_wait: float = Field(
         600.0, gt=0, le=3600, description="Seconds that a client may wait for a job in one request"
     )
+    max_stream: float = Field(
+        3600.0, gt=0, le=86_400, description="Seconds that one stream of events may last"
+    )
+    keep_alive: float = Field(
+        15.0, gt=0, le=60, description="Seconds of silence after which a stream says something"
+    )
     large_bodies: int = Field(
         268_435_456, ge=67_108_864, description="Bytes of JSON bodies held in memory at one time"
     )

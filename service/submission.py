@@ -4,7 +4,7 @@ A door differs in how it reads a request and how it shows a job; what `Prefer` a
 Key` mean is the same on each.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
@@ -15,12 +15,12 @@ from service.errors import JobFailed, StillRunning
 from service.logs import JOB_ID
 from service.preference import Preference, idempotency_key, preference
 from service.reception import Asker
+from service.replies import made
 from storage.document import job_document, links_of
-from storage.image import ImageStatus
 from storage.job import Job
 
 
-Show = Callable[[Job], Awaitable[web.StreamResponse]]
+Show = Callable[[Job, dict[str, str]], Awaitable[web.StreamResponse]]
 
 
 async def submit(call: Call, draft: Draft, *, wait: float) -> Job:
@@ -50,57 +50,53 @@ async def answer_at_once(call: Call, draft: Draft) -> web.StreamResponse:
     prefers = preference(call.request.headers)
     wait = min(prefers.wait or 0.0, call.context.settings.limits.max_wait)
     job = await submit(call, draft, wait=wait)
-    answer = job_response(call, job, status=200 if job.is_ended else 202)
-    return with_preference(answer, prefers, wait, ended=job.is_ended)
+    headers = preference_headers(prefers, wait, ended=job.is_ended)
+    return job_response(call, job, status=200 if job.is_ended else 202, headers=headers)
 
 
 async def answer_when_ended(call: Call, draft: Draft, show: Show) -> web.StreamResponse:
     """Answer as a synchronous door does: with what was made, as `show` shows it.
 
-    With `Prefer`, whoever would rather not wait that long gets a 202 with the job.
+    With `Prefer`, whoever would rather not wait that long gets a 202 with the job. `show` is given
+    headers for its answer.
     """
     prefers = preference(call.request.headers)
     longest = call.context.settings.limits.max_wait
     wait = min(prefers.wait if prefers.wait is not None else longest, longest)
-    if prefers.respond_async and prefers.wait is None:
+    if prefers.is_now:
         wait = 0.0
     job = await submit(call, draft, wait=wait)
+    headers = preference_headers(prefers, wait, ended=job.is_ended)
     if job.is_ended:
-        return with_preference(await shown(job, show), prefers, wait, ended=True)
+        if job.error is not None and not made(job):
+            raise JobFailed(job, job.error)
+        return await show(job, {**headers, "X-Job-Id": job.id})
     if prefers.is_stated:
-        answer = job_response(call, job, status=202)
-        return with_preference(answer, prefers, wait, ended=False)
+        return job_response(call, job, status=202, headers=headers)
     raise StillRunning(job)
 
 
-async def shown(job: Job, show: Show) -> web.StreamResponse:
-    """Return what a job made; raises `JobFailed` when it made nothing."""
-    if job.error is not None and not any(i.status is ImageStatus.SUCCEEDED for i in job.images):
-        raise JobFailed(job, job.error)
-    return await show(job)
-
-
-def with_preference(
-    answer: web.StreamResponse, prefers: Preference, wait: float, *, ended: bool
-) -> web.StreamResponse:
-    """Say on the answer which preferences were followed."""
-    if not answer.prepared:
-        answer.headers["Vary"] = "Prefer"
-        if applied := prefers.applied(wait, ended=ended):
-            answer.headers["Preference-Applied"] = applied
-    return answer
+def preference_headers(prefers: Preference, wait: float, *, ended: bool) -> dict[str, str]:
+    """Return the headers that say which preferences were followed."""
+    applied = prefers.applied(wait, ended=ended)
+    return {"Vary": "Prefer", **({"Preference-Applied": applied} if applied else {})}
 
 
 def job_response(
-    call: Call, job: Job, *, status: int = 200, queue_position: int | None = None
+    call: Call,
+    job: Job,
+    *,
+    status: int = 200,
+    queue_position: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Return a job as JSON, with links signed now."""
     links = links_of(job, call.context.objects, call.context.clock())
     document = job_document(job, links, queue_position=queue_position)
-    headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"} if status == 202 else {}
+    leading = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"} if status == 202 else {}
     return web.Response(
         body=orjson.dumps(document),
         status=status,
-        headers=headers,
+        headers={**leading, **(headers or {})},
         content_type="application/json",
     )

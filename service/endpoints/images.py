@@ -4,25 +4,25 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-import pybase64
 from aiohttp import web
 
 from service.body import Body, read_json, read_json_or_form
 from service.context import Call
 from service.draft import Draft, request_of
+from service.endpoints.image_stream import stream_images
 from service.endpoints.jobs import given_of
+from service.preference import preference
+from service.replies import encoded, extras, looks, made, usage_of
 from service.submission import answer_when_ended
 from service.wire.fields import read
 from service.wire.images import Compatible, EditRequest, GenerationRequest
-from storage.attempt import Usage
-from storage.document import cost_document, links_of, warning_document
-from storage.errors import Invalid, Missing
-from storage.image import Image, ImageStatus
+from storage.document import LINK_LIFETIME, links_of
+from storage.errors import Invalid
+from storage.image import Image
 from storage.job import Job
 
 
 FILES = frozenset({"image", "images", "mask"})
-HOUR = 3600.0
 
 
 async def generations(call: Call) -> web.StreamResponse:
@@ -73,7 +73,7 @@ def _draft(door: str, ask: Compatible, body: Body) -> Draft:
     return Draft(
         door=door,
         model=ask.model,
-        request=replace(request_of(ask), partial_images=ask.partial_images),
+        request=replace(request_of(ask), partial_images=ask.partial_images if ask.stream else None),
         extras=ask,
         body=body,
         ignored=tuple(ask.model_extra or ()),
@@ -81,12 +81,13 @@ def _draft(door: str, ask: Compatible, body: Body) -> Draft:
 
 
 async def _answered(call: Call, draft: Draft, ask: Compatible) -> web.StreamResponse:
-    if ask.stream:
-        raise Invalid("Streams are not served yet.", param="stream", code="unsupported")
+    if ask.stream and not preference(call.request.headers).is_now:
+        return await stream_images(call, draft)
     as_url = ask.response_format == "url"
 
-    async def show(job: Job) -> web.StreamResponse:
-        return await (send_links(call, job) if as_url else send_base64(call, job))
+    async def show(job: Job, headers: dict[str, str]) -> web.StreamResponse:
+        send = send_links if as_url else send_base64
+        return await send(call, job, headers)
 
     return await answer_when_ended(call, draft, show)
 
@@ -99,99 +100,54 @@ def _stated(fields: dict[str, Any]) -> dict[str, Any]:
 # -- showing -------------------------------------------------------------------------------------
 
 
-async def send_links(call: Call, job: Job, *, lifetime: float | None = None) -> web.StreamResponse:
-    """Send what was made as links."""
-    now = call.context.clock()
-    options = {} if lifetime is None else {"lifetime": lifetime}
-    links = links_of(job, call.context.objects, now, **options)
-    data = [{"url": links[image.index].url, **_words(image)} for image in _made(job)]
-    document = {**envelope(job), "data": data}
+async def send_links(
+    call: Call, job: Job, headers: dict[str, str], *, lifetime: float = LINK_LIFETIME
+) -> web.StreamResponse:
+    """Send what was made as links that live for `lifetime` seconds."""
+    links = links_of(job, call.context.objects, call.context.clock(), lifetime=lifetime)
+    data = [{"url": links[image.index].url, **_words(image)} for image in made(job)]
     return web.Response(
-        body=orjson.dumps(document),
+        body=orjson.dumps({**envelope(job), "data": data}),
         content_type="application/json",
-        headers={"X-Job-Id": job.id},
+        headers=headers,
     )
 
 
-async def send_base64(call: Call, job: Job) -> web.StreamResponse:
+async def send_base64(call: Call, job: Job, headers: dict[str, str]) -> web.StreamResponse:
     """Send what was made as base64, one image in memory at a time.
 
     The length is known beforehand from the record, and the first object is read before the answer
     begins, so that what is gone is still told by a status.
     """
-    made = _made(job)
+    images = made(job)
     head = orjson.dumps(envelope(job))[:-1] + b',"data":['
     openings = [
         (b"," if at else b"") + b"{" + _opening(image) + b'"b64_json":"'
-        for at, image in enumerate(made)
+        for at, image in enumerate(images)
     ]
     length = len(head) + 2 + sum(len(opening) + 2 for opening in openings)
-    length += sum(((image.bytes or 0) + 2) // 3 * 4 for image in made)
-    data = await _encoded(call, made[0])
-    answer = web.StreamResponse(headers={"X-Job-Id": job.id, "Vary": "Prefer"})
+    length += sum(((image.bytes or 0) + 2) // 3 * 4 for image in images)
+    data = await encoded(call.context.objects, images[0])
+    answer = web.StreamResponse(headers=headers)
     answer.content_type = "application/json"
     answer.content_length = length
     await answer.prepare(call.request)
-    await answer.write(head)
-    for at, (image, opening) in enumerate(zip(made, openings, strict=True)):
+    for at, (image, opening) in enumerate(zip(images, openings, strict=True)):
         if at:
-            data = await _encoded(call, image)
-        await answer.write(opening)
+            data = await encoded(call.context.objects, image)
+        await answer.write(opening if at else head + opening)
         await answer.write(data)
-        await answer.write(b'"}')
-    await answer.write(b"]}")
+        await answer.write(b'"}' if image is not images[-1] else b'"}]}')
     await answer.write_eof()
     return answer
 
 
 def envelope(job: Job) -> dict[str, Any]:
-    """Return what OpenAI's reply says beside the images, and what Darkroom adds to it."""
-    request = job.request
-    first = next(iter(_made(job)), None)
-    size = None if first is None else f"{first.width}x{first.height}"
-    document: dict[str, Any] = {
-        "created": int(job.finished_at or job.created_at),
-        "background": request.background,
-        "output_format": None if first is None else _format(first),
-        "quality": request.quality,
-        "size": size or request.size,
-        "job_id": job.id,
-        "model": job.model,
-        "cost": cost_document(job.cost),
-        "warnings": [warning_document(warning) for warning in job.warnings],
-    }
+    """Return OpenAI's reply without the images."""
+    document = {"created": int(job.finished_at or job.created_at), **looks(job), **extras(job)}
     if (usage := usage_of(job.usage)) is not None:
         document["usage"] = usage
-    return {name: value for name, value in document.items() if value is not None}
-
-
-def usage_of(usage: Usage | None) -> dict[str, Any] | None:
-    """Return a count in OpenAI's shape, or None when the upstream did not count tokens."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    image_in, image_out = usage.input_image_tokens or 0, usage.output_image_tokens
-    text_out = usage.output_text_tokens or 0
-    return {
-        "input_tokens": usage.input_tokens,
-        "input_tokens_details": {
-            "image_tokens": image_in,
-            "text_tokens": usage.input_text_tokens
-            if usage.input_text_tokens is not None
-            else usage.input_tokens - image_in,
-        },
-        "output_tokens": usage.output_tokens,
-        "output_tokens_details": {
-            "image_tokens": image_out if image_out is not None else usage.output_tokens - text_out,
-            "text_tokens": text_out,
-        },
-        "total_tokens": usage.total_tokens
-        if usage.total_tokens is not None
-        else usage.input_tokens + usage.output_tokens,
-    }
-
-
-def _made(job: Job) -> list[Image]:
-    return [image for image in job.images if image.status is ImageStatus.SUCCEEDED]
+    return document
 
 
 def _words(image: Image) -> dict[str, str]:
@@ -201,14 +157,3 @@ def _words(image: Image) -> dict[str, str]:
 def _opening(image: Image) -> bytes:
     words = _words(image)
     return orjson.dumps(words)[1:-1] + b"," if words else b""
-
-
-def _format(image: Image) -> str:
-    return (image.content_type or "").rpartition("/")[2]
-
-
-async def _encoded(call: Call, image: Image) -> bytes:
-    data = await call.context.objects.get(image.key or "", limit=image.bytes or 0)
-    if data is None or len(data) != image.bytes:
-        raise Missing("The image is gone.", code="image_not_found")
-    return pybase64.b64encode(data)

@@ -64,7 +64,7 @@ def job_document(
         "eta": None,
         "n": job.request.n,
         "request": _request(job.request, with_prompt=with_prompt),
-        "images": [_image(image, links.get(image.index)) for image in job.images],
+        "images": [image_document(image, links.get(image.index)) for image in job.images],
         "attempts": [_attempt(attempt) for attempt in job.attempts],
         "usage": usage_document(job.usage),
         "cost": cost_document(job.cost),
@@ -130,7 +130,7 @@ def _input(given: Input) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _image(image: Image, link: Link | None) -> dict[str, Any]:
+def image_document(image: Image, link: Link | None) -> dict[str, Any]:
     if image.status is not ImageStatus.SUCCEEDED:
         shown: dict[str, Any] = {"index": image.index, "status": image.status}
         return shown if image.error is None else {**shown, "error": failure_document(image.error)}

@@ -53,6 +53,8 @@ PAGE: Final = 500  # keys that one trip to a thread brings back
 STALE: Final = 3600.0  # seconds after which an unfinished write belongs to nobody
 INCOMING: Final = ".incoming"  # no key starts with a dot
 MIN_SECRET: Final = 16  # bytes
+LARGEST_AT_ONCE: Final = 8 * 1024 * 1024  # bytes that are copied on the event loop
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 MAX_NAME: Final = 255  # bytes of a file name
 HEAD: Final = 2  # segments of a key that are folders by their own name
 JOINT: Final = "~"  # between the others; no key holds one
@@ -111,7 +113,10 @@ class LocalObjects:
             await self._run(partial(self._keep, partial(_write, data), target))
 
     async def get(self, key: str, *, limit: int) -> bytes | None:
-        return await self._run(partial(_read, self.file(key), limit))
+        file = self.file(key)
+        # What was kept a moment ago is still in memory; reading that needs no thread.
+        data = _in_memory(file, limit)
+        return data if data is not None else await self._run(partial(_read, file, limit))
 
     async def stream(
         self, key: str, *, start: int = 0, end: int | None = None
@@ -306,6 +311,25 @@ def _open(path: Path, start: int) -> BufferedReader | None:
         return None
     file.seek(start)
     return file
+
+
+def _in_memory(path: Path, limit: int) -> bytes | None:
+    """Return the file if all of it can be had without waiting for the disk, else None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > min(limit, LARGEST_AT_ONCE):
+            return None
+        data = bytearray(size)
+        read = os.preadv(descriptor, [data], 0, _NOWAIT)
+        return bytes(data) if read == size else None
+    except OSError:  # part of it is on the disk, or this system cannot tell
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path, limit: int) -> bytes | None:

@@ -18,10 +18,11 @@ BROKEN_OFF: Final = Failure(
 _SPOILED: Final = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.OUTCOME_UNKNOWN})
 
 
-def decoded(text: str, *, revised_prompt: str | None = None) -> Picture | Failure:
+def decoded(text: str | memoryview, *, revised_prompt: str | None = None) -> Picture | Failure:
     """Return the picture that `text` holds in base64, or in a data URL, or why there is none."""
     try:
-        data = wire.decode_data_url(text) if wire.is_data_url(text) else wire.decode(text)
+        is_url = isinstance(text, str) and wire.is_data_url(text)
+        data = wire.decode_data_url(str(text)) if is_url else wire.decode(text)
     except wire.Unreadable as error:
         return Failure(code=FailureCode.UPSTREAM_ERROR, message=str(error))
     return Picture(data=data, revised_prompt=revised_prompt)

@@ -7,7 +7,7 @@ of it. A dialect adds one function that says what its own error codes mean.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -149,9 +149,21 @@ class Upstream:
         """
         with translated():
             body = wire.read_object(answer.body)
+        self._refuse_error(answer, body, prompt)
+        return body
+
+    def read_large(
+        self, answer: Answer, name: str, *, prompt: str = ""
+    ) -> tuple[dict[str, Any], Sequence[memoryview]]:
+        """Do as `read`, with the long strings under `name` apart (`wire.large_at`)."""
+        with translated():
+            body, lifted = wire.read_large(answer.body, name)
+        self._refuse_error(answer, body, prompt)
+        return body, lifted
+
+    def _refuse_error(self, answer: Answer, body: Mapping[str, Any], prompt: str) -> None:
         if body.get("error") and not body.get("data"):
             raise self.refusal(answer.status, answer.headers, body, prompt=prompt)
-        return body
 
     async def picture(self, url: str, *, revised_prompt: str | None = None) -> Picture | Failure:
         """Return the picture that an answer's `url` carries or leads to, or why there is none.

@@ -6,6 +6,7 @@ size is checked before it is paid for with memory.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -16,6 +17,11 @@ MAX_PICTURE: Final = 64 * 1024 * 1024
 NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
 
+LARGE: Final = 65_536  # bytes of a string that is worth lifting out of its JSON
+_VALUE: Final = re.compile(rb'\s*:\s*"')
+_MARK_TEXT: Final = "lifted out, number "  # no base64 holds a space
+_MARK: Final = _MARK_TEXT.encode()
+
 T = TypeVar("T")
 
 
@@ -23,7 +29,7 @@ class Unreadable(ValueError):
     """The upstream's bytes are not what they should be; the text says what is wrong with them."""
 
 
-# -- JSON ----------------------------------------------------------------------------------------
+# -- JSON ------------------------------------------------------------------------------------------
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -35,6 +41,41 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unreadable("The upstream's answer is not a JSON object.")
     return value
+
+
+def read_large(body: bytes, name: str) -> tuple[dict[str, Any], Sequence[memoryview]]:
+    """Return the JSON object in `body`, and the long strings under `name` apart from it.
+
+    `large_at` finds them. A picture in base64 is most of an answer, and a JSON parser would check
+    and copy every byte of it before it is decoded.
+    """
+    key = b'"%s"' % name.encode()
+    parts: list[bytes] = []
+    lifted: list[memoryview] = []
+    begin = 0
+    at_key = body.find(key)
+    while at_key >= 0:
+        opening = _VALUE.match(body, at_key + len(key))
+        start = opening.end() if opening is not None else 0
+        end = body.find(b'"', start) if start else -1
+        if end - start >= LARGE and body.find(b"\\", start, end) < 0:
+            parts += [body[begin:start], b"%s%d" % (_MARK, len(lifted))]
+            lifted.append(memoryview(body)[start:end])
+            begin = end
+        at_key = body.find(key, max(end, at_key + len(key)))
+    rest = b"".join((*parts, body[begin:])) if parts else body
+    return read_object(rest), lifted
+
+
+def large_at(
+    value: object, lifted: Sequence[memoryview], *path: str | int
+) -> str | memoryview | None:
+    """Return the string at `path`, wherever `read_large` has put it."""
+    text = at(value, *path, kind=str)
+    if text is None or not text.startswith(_MARK_TEXT):
+        return text
+    place = text[len(_MARK_TEXT) :]
+    return lifted[int(place)] if place.isdecimal() and int(place) < len(lifted) else text
 
 
 def at(value: object, *path: str | int, kind: type[T]) -> T | None:
@@ -66,10 +107,10 @@ def items_at(value: object, *path: str | int) -> list[dict[str, Any]]:
     return [item for item in at(value, *path, kind=list) or () if isinstance(item, dict)]
 
 
-# -- pictures ------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
-def decode(text: str, *, limit: int = MAX_PICTURE) -> bytes:
+def decode(text: str | memoryview, *, limit: int = MAX_PICTURE) -> bytes:
     """Return the bytes that `text` is the base64 of.
 
     Raises `Unreadable` if there are more than `limit` of them, none, or if the base64 is cut off or

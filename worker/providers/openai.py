@@ -15,7 +15,7 @@ An order's options are further fields too; neither can replace what an order say
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -164,15 +164,17 @@ class OpenAI:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _read(self, answer: Answer, order: Order) -> Reply:
-        body = self._upstream.read(answer, prompt=order.prompt)
+        body, lifted = self._upstream.read_large(answer, "b64_json", prompt=order.prompt)
         items = wire.items_at(body, "data")[: order.n]
-        outcomes = await asyncio.gather(*map(self._picture, items))
+        outcomes = await asyncio.gather(*(self._picture(item, lifted) for item in items))
         upstream_id = request_id(answer.headers)
         return replied(order, outcomes, usage=_usage(body), upstream_id=upstream_id)
 
-    async def _picture(self, item: Mapping[str, Any]) -> Picture | Failure:
+    async def _picture(
+        self, item: Mapping[str, Any], lifted: Sequence[memoryview]
+    ) -> Picture | Failure:
         revised = wire.at(item, "revised_prompt", kind=str) or None
-        if text := wire.at(item, "b64_json", kind=str):
+        if text := wire.large_at(item, lifted, "b64_json"):
             return decoded(text, revised_prompt=revised)
         if url := wire.at(item, "url", kind=str):
             return await self._upstream.picture(url, revised_prompt=revised)

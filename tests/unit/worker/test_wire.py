@@ -1,6 +1,9 @@
 import base64
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker import wire
 
@@ -121,3 +124,66 @@ class TestDataUrls:
         url = wire.data_url(PICTURE, "image/png")
         assert url.startswith("data:image/png;base64,")
         assert wire.decode_data_url(url) == PICTURE
+
+
+class TestLargeStrings:
+    """What `read_large` lifts out is found again where it stood, and nothing else changes."""
+
+    def test_a_long_string_is_lifted_and_found_where_it_stood(self) -> None:
+        text = "QUJD" * wire.LARGE
+        body = orjson.dumps({"data": [{"b64_json": text}, {"b64_json": "QQ=="}], "n": 2})
+        read, lifted = wire.read_large(body, "b64_json")
+        assert len(lifted) == 1
+        assert bytes(wire.large_at(read, lifted, "data", 0, "b64_json") or b"") == text.encode()
+        assert wire.large_at(read, lifted, "data", 1, "b64_json") == "QQ=="
+        assert read["n"] == 2
+
+    def test_several_are_told_apart(self) -> None:
+        texts = [letter * wire.LARGE for letter in "ABC"]
+        body = orjson.dumps({"data": [{"b64_json": text} for text in texts]})
+        read, lifted = wire.read_large(body, "b64_json")
+        found = [wire.large_at(read, lifted, "data", at, "b64_json") for at in range(3)]
+        assert [bytes(one or b"").decode() for one in found] == texts
+
+    def test_space_around_the_colon_changes_nothing(self) -> None:
+        body = b'{"b64_json" \n:  "' + b"A" * wire.LARGE + b'"}'
+        read, lifted = wire.read_large(body, "b64_json")
+        assert bytes(wire.large_at(read, lifted, "b64_json") or b"") == b"A" * wire.LARGE
+
+    def test_a_string_with_escapes_is_left_to_the_parser(self) -> None:
+        body = b'{"b64_json":"' + b"A" * wire.LARGE + b'\\/AA"}'
+        read, lifted = wire.read_large(body, "b64_json")
+        assert not lifted
+        assert wire.large_at(read, lifted, "b64_json") == "A" * wire.LARGE + "/AA"
+
+    def test_a_prompt_that_looks_like_an_answer_is_no_answer(self) -> None:
+        prompt = '"b64_json":"' + "A" * wire.LARGE
+        body = orjson.dumps({"prompt": prompt, "data": []})
+        read, lifted = wire.read_large(body, "b64_json")
+        assert not lifted
+        assert read["prompt"] == prompt
+
+    def test_words_that_look_like_a_mark_stay_words(self) -> None:
+        read, lifted = wire.read_large(b'{"b64_json":"lifted out, number 7"}', "b64_json")
+        assert wire.large_at(read, lifted, "b64_json") == "lifted out, number 7"
+
+    @given(st.binary(max_size=400))
+    def test_whatever_comes_is_read_as_the_parser_reads_it_or_is_no_picture(
+        self, noise: bytes
+    ) -> None:
+        body = b'{"b64_json":"' + b"A" * wire.LARGE + noise
+        try:
+            plain = wire.read_object(body)
+        except wire.Unreadable:
+            with pytest.raises(wire.Unreadable):  # by the parser, or at the latest as base64
+                self.pictured(body)
+            return
+        read, lifted = wire.read_large(body, "b64_json")
+        found = wire.large_at(read, lifted, "b64_json")
+        assert (found if isinstance(found, str) else bytes(found or b"").decode()) == plain[
+            "b64_json"
+        ]
+
+    def pictured(self, body: bytes) -> bytes:
+        read, lifted = wire.read_large(body, "b64_json")
+        return wire.decode(wire.large_at(read, lifted, "b64_json") or "")

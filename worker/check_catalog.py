@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from storage.address import Allowance
 from storage.attempt import CostSource
 from storage.catalog import Catalog, Deployment, Price, parse
+from storage.catalogs import Catalogs
 from storage.dialect import DIALECTS
 from storage.errors import Invalid
 from worker.imaging import Imaging
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def report(catalog: Catalog, environ: Mapping[str, str]) -> str:
     """Say in plain words what is on, what is off and why; no key is shown, only its variable."""
-    router = Router(catalog, environ)
+    router = Router(Catalogs(catalog), environ)
     on = len(router.on)
     off = len(list(catalog.deployments)) - on
     lines = [f"{len(catalog.models)} models with {on + off} deployments: {on} on, {off} off."]
@@ -105,7 +106,7 @@ async def _try_all(catalog: Catalog, settings: Settings) -> int:
                 sys.stdout.flush()
                 return trial
 
-            on = Router(catalog, os.environ).on
+            on = Router(Catalogs(catalog), os.environ).on
             trials = await asyncio.gather(*(one(deployment) for deployment in on))
     finally:
         await imaging.close()

@@ -19,7 +19,6 @@ from storage.catalog import Deployment
 from storage.crash import CrashPoint
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
-from storage.fit import Fit, fit
 from storage.job import MAX_CRASHES, Job, Superseded
 from storage.jobs import Jobs
 from storage.request import OnUnknown
@@ -27,6 +26,7 @@ from worker.call import Call, Called, calls_for, picked_up
 from worker.inputs import BadInput, Inputs
 from worker.outage import outlast
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
+from worker.permits import Permit
 from worker.provider import Partial, Progress, Provider, Source
 from worker.results import Results
 from worker.router import FIRST_BACKOFF, NoWay, Pick, Router, Wait
@@ -37,15 +37,17 @@ log = structlog.get_logger("worker.executor")
 
 Providers: TypeAlias = Callable[[Deployment], Provider]
 
+Given: TypeAlias = tuple[tuple[Source, ...], Source | None]
+
 _LAST_WORDS = 5.0
+_MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How patient a run is: attempts of a job, calls at once, seconds to outlast an outage."""
+    """How patient a run is: attempts of a job, seconds to outlast an outage."""
 
     attempts: int = 4
-    calls: int = 4
     patience: float = 600.0
 
 
@@ -104,25 +106,23 @@ class Executor:
         if (ended := job.overdue(now)) is not None:
             return await self._end(run, lambda _: ended)
         run.say(lambda job: job.claimed(run.fence, now))
-        if not job.request.is_edit:
-            return await self._attempts(run, (), None)
-        await run.write()
         try:
-            sources, mask = await self._inputs.of(job.request)
+            return await self._attempts(run)
         except BadInput as bad:
             failure = bad.failure
             return await self._end(run, lambda job: job.failed(failure, self._clock()))
-        return await self._attempts(run, sources, mask)
 
-    async def _attempts(
-        self, run: Run, sources: tuple[Source, ...], mask: Source | None
-    ) -> Outcome:
+    async def _attempts(self, run: Run) -> Outcome:
         """Ask deployments until the images are there or there is no way left."""
-        for _ in range(self._terms.attempts + 1):
+        given: Given | None = None
+        for _ in range(_MOST_ATTEMPTS * self._terms.attempts):
             step = await self._next(run)
             if not isinstance(step, Pick):
                 return step
-            called = await self._attempt(run, step, sources, mask)
+            async with step.permit:
+                given = given or await self._given(run)
+                await self._begin(run, step)
+                called = await self._attempt(run, step, given)
             if called.at_work:
                 return await self._park(run, called)
             if not run.job.missing or called.is_final:
@@ -130,35 +130,30 @@ class Executor:
         return await self._settle(run, _last_error(run.job))
 
     async def _next(self, run: Run) -> Pick | Outcome:
-        """Record the next attempt, or give the job back, or end it."""
+        """Say whom to ask next, or give the job back, or end it."""
         now = self._clock()
         if (failure := _hopeless(run.job, now)) is not None:
             return await self._settle(run, failure)
-        if (pick := self._resumed(run, now)) is not None:
-            await run.write()
+        if (pick := await self._resumed(run, now)) is not None:
             return pick
-        if len(run.job.attempts) >= self._terms.attempts:
+        if _is_spent(run.job, self._terms.attempts):
             return await self._settle(run, _last_error(run.job))
         match await self._router.choose(run.job, now):
             case NoWay(failure=failure):
                 return await self._settle(run, failure)
-            case Wait(after=after):
-                await run.write(lambda job: job.handed_over(run.fence, now))
-                return Again(after)
-            case Pick(deployment=chosen) as pick:
-                await run.write(
-                    lambda job: job.attempting(chosen.name, chosen.provider, run.fence, now)
-                )
+            case Wait(after=after, waiting=waiting):
+                if run.is_on_record:
+                    await run.write(lambda job: job.handed_over(run.fence, now))
+                return Again(after, waiting)
+            case Pick() as pick:
                 return pick
 
-    def _resumed(self, run: Run, now: float) -> Pick | None:
+    async def _resumed(self, run: Run, now: float) -> Pick | None:
         """Return the deployment that still works on an open attempt of an earlier run."""
-        going = run.job.open_attempt
-        if going is None:
+        if run.job.open_attempt is None:
             return None
-        deployment = self._router.named(going.deployment)
-        if deployment is not None and isinstance(found := fit(run.job.request, deployment), Fit):
-            return Pick(deployment, found)
+        if (pick := await self._router.resume(run.job)) is not None:
+            return pick
         run.say(lambda job: job.progressed(run.fence, (), UNKNOWN))
         run.say(
             lambda job: job.attempted(
@@ -167,20 +162,32 @@ class Executor:
         )
         return None
 
+    async def _given(self, run: Run) -> Given:
+        """Return the images that the job starts from, with the mask."""
+        if not run.job.request.is_edit:
+            return (), None
+        await run.write()  # so that it is counted when a worker dies of them
+        return await self._inputs.of(run.job.request)
+
     # -- one attempt -------------------------------------------------------------------------------
 
-    async def _attempt(
-        self, run: Run, pick: Pick, sources: tuple[Source, ...], mask: Source | None
-    ) -> Called:
+    async def _begin(self, run: Run, pick: Pick) -> None:
+        """Put the attempt on record before any call is made, or that it goes on."""
+        if run.job.open_attempt is not None:
+            await run.write()
+            return
+        name, provider = pick.deployment.name, pick.deployment.provider
+        await run.write(lambda job: job.attempting(name, provider, run.fence, self._clock()))
+
+    async def _attempt(self, run: Run, pick: Pick, given: Given) -> Called:
         """Make the calls of one attempt and say in the record how it went, not written yet."""
         self._crash.visit("call")
         provider = self._providers(pick.deployment)
-        calls, left = picked_up(run.job, calls_for(run.job, pick, sources, mask))
-        gate = asyncio.Semaphore(self._terms.calls)
+        calls, left = picked_up(run.job, calls_for(run.job, pick, *given))
 
         async def one(call: Call) -> Called:
-            async with gate:
-                called = await self._call(run, provider, call)
+            async with pick.permit.places:
+                called = await self._call(run, provider, call, pick.permit)
                 if len(calls) > 1:  # the others go on: what is there must not be lost with them
                     await run.write()
                 return called
@@ -197,7 +204,7 @@ class Executor:
             )
         return called
 
-    async def _call(self, run: Run, provider: Provider, call: Call) -> Called:
+    async def _call(self, run: Run, provider: Provider, call: Call, permit: Permit) -> Called:
         """Make one call, keep what it brings, and say in the record what it came to."""
         first = call.indexes[0]
         going = run.job.open_attempt
@@ -216,7 +223,7 @@ class Executor:
         timeout = self._time_for(run.job, call.deployment)
         called = await call.make(provider, progress, timeout=timeout, resume=known)
         self._crash.visit("answered")
-        await self._router.ended(call.deployment, called.error, self._clock())
+        await permit.ended(called.error)
         if known is not None and self._may_still_end(run.job, call.deployment, called):
             return replace(called, at_work=True)
         kept = await _all(
@@ -328,6 +335,14 @@ def _hopeless(job: Job, now: float) -> Failure | None:
         message = "Nobody knows whether the upstream did the work; it may have been charged."
         return Failure(code=FailureCode.OUTCOME_UNKNOWN, message=message)
     return None
+
+
+def _is_spent(job: Job, most: int) -> bool:
+    """Say whether the job has had its attempts; to be told to come later costs less than one."""
+    told_to_wait = sum(
+        a.error is not None and a.error.code is FailureCode.RATE_LIMITED for a in job.attempts
+    )
+    return len(job.attempts) - told_to_wait >= most or len(job.attempts) >= _MOST_ATTEMPTS * most
 
 
 def _last_error(job: Job) -> Failure | None:

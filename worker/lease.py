@@ -21,6 +21,7 @@ from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
 from storage.errors import Unavailable
+from storage.gate import Waiting
 from storage.queue import Claim, Queue
 from worker.outage import outlast
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
@@ -222,8 +223,8 @@ class LeaseWorker(Worker):
                 return
             case Nothing():
                 await self._quietly(lambda: self._queue.done(task_id))
-            case Again(after=after):
-                await self._put_back(task_id, after)
+            case Again(after=after, waiting=waiting):
+                await self._put_back(task_id, after, waiting)
 
     async def _outcome(self, function: Function, task_id: str) -> Outcome:
         running = self.loop.create_task(
@@ -244,13 +245,13 @@ class LeaseWorker(Worker):
         finally:
             del self.job_tasks[task_id]
 
-    async def _put_back(self, task_id: str, after: float) -> None:
+    async def _put_back(self, task_id: str, after: float, waiting: Waiting | None = None) -> None:
         self._leases.discard(task_id)
-        await self._quietly(lambda: self._put_back_once(task_id, after))
+        await self._quietly(lambda: self._put_back_once(task_id, after, waiting))
 
-    async def _put_back_once(self, task_id: str, after: float) -> bool:
+    async def _put_back_once(self, task_id: str, after: float, waiting: Waiting | None) -> bool:
         async with self._renewing:  # a renewal under way must not lease again what is released here
-            return await self._queue.put_back(task_id, after)
+            return await self._queue.put_back(task_id, after, waiting)
 
     async def _quietly(self, act: Callable[[], Awaitable[bool]]) -> None:
         """Tell Redis how a task went; if that fails, its lease runs out and tells enough."""

@@ -12,17 +12,16 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 
 import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from storage import catalog as catalogs
 from storage import redis_keys
 from storage.address import Allowance
-from storage.catalog import Catalog, Deployment
+from storage.catalog import Deployment
+from storage.catalogs import Catalogs
 from storage.crash import CrashPoint
 from storage.deliveries import Deliveries
 from storage.errors import Error, Invalid, Unavailable
@@ -32,10 +31,12 @@ from storage.objects import Objects, open_objects
 from storage.queue import Queue
 from storage.redis_client import Commands, connect
 from storage.tenants import Tenants
+from storage.traffic import Traffic
 from worker.executor import Executor, Terms
 from worker.imaging import Imaging
 from worker.inputs import Inputs
 from worker.lease import LeaseWorker, Pace
+from worker.permits import Permits
 from worker.provider import Provider, Tools
 from worker.providers import PROVIDERS
 from worker.reaper import Reaper
@@ -65,8 +66,11 @@ class Parts:
     images: LeaseWorker
     webhooks: LeaseWorker
     reaper: Reaper
+    catalogs: Catalogs
     router: Router
+    permits: Permits
     commands: Commands
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def serve(
@@ -81,11 +85,14 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with built(settings, environ, providers) as parts:
+        loop.add_signal_handler(signal.SIGHUP, parts.catalogs.ask)
         workers = (parts.images, parts.webhooks)
         options = settings.worker
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         running += [
             asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
+            asyncio.create_task(parts.permits.run(lambda: parts.router.gates)),
+            asyncio.create_task(parts.catalogs.watch(parts.changed.set)),
             asyncio.create_task(_announce(parts)),
             asyncio.create_task(_listen_for_cancels(parts)),
         ]
@@ -108,6 +115,7 @@ async def built(
     providers: Mapping[str, type[Provider]] = PROVIDERS,
 ) -> AsyncIterator[Parts]:
     """Build all parts, refuse what is unsafe, and close everything at the end."""
+    options = settings.worker
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis, socket_timeout=_BLOCKING_TIMEOUT)
         commands = Commands(redis, timeout=settings.redis.socket_timeout)
@@ -115,7 +123,10 @@ async def built(
         await _refuse_eviction(commands, allowed=settings.redis.allow_eviction)
         objects = await _opened_objects(settings)
         stack.push_async_callback(objects.close)
-        router = Router(_catalog(settings), environ)
+        catalogs = _catalogs(settings)
+        traffic = Traffic(commands, lease=options.lease)
+        permits = Permits(traffic, heartbeat=options.heartbeat, patience=options.patience)
+        router = Router(catalogs, environ, permits=permits, calls=options.calls)
         web = await stack.enter_async_context(
             Web(allowance=Allowance.parse(settings.allow_networks))
         )
@@ -128,24 +139,43 @@ async def built(
         stack.push_async_callback(imaging.close)
         tools = Tools(web=web, imaging=imaging)
 
-        @cache
-        def provider(deployment_name: str) -> Provider:
-            deployment = router.named(deployment_name)
-            if deployment is None:
-                raise LookupError(deployment_name)
+        def provider(deployment: Deployment) -> Provider:
             key = environ.get(deployment.api_key_env) if deployment.api_key_env else None
             return providers[deployment.provider](deployment, key, tools)
 
-        yield _parts(settings, redis, commands, objects, router, provider, web, imaging, limits)
+        workshop = _Workshop(catalogs, router, permits, _kept(provider))
+        yield _parts(settings, redis, commands, objects, workshop, web, imaging, limits)
 
 
-def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
+@dataclass(frozen=True, slots=True)
+class _Workshop:
+    """What stands between a job and its upstream."""
+
+    catalogs: Catalogs
+    router: Router
+    permits: Permits
+    providers: Callable[[Deployment], Provider]
+
+
+def _kept(make: Callable[[Deployment], Provider]) -> Callable[[Deployment], Provider]:
+    """Make the provider of a deployment once, and anew when the deployment has changed."""
+    made: dict[str, tuple[Deployment, Provider]] = {}
+
+    def provider(deployment: Deployment) -> Provider:
+        known = made.get(deployment.name)
+        if known is None or (known[0] is not deployment and known[0] != deployment):
+            known = made[deployment.name] = deployment, make(deployment)
+        return known[1]
+
+    return provider
+
+
+def _parts(
     settings: Settings,
     redis: ArqRedis,
     commands: Commands,
     objects: Objects,
-    router: Router,
-    provider: Callable[[str], Provider],
+    workshop: _Workshop,
     web: Web,
     imaging: Imaging,
     limits: Limits,
@@ -156,17 +186,14 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     jobs = Jobs(commands, settings.retention)
     deliveries = Deliveries(commands)
 
-    def provider_of(deployment: Deployment) -> Provider:
-        return provider(deployment.name)
-
     executor = Executor(
         jobs,
         Inputs(objects, web, imaging, limits=limits, timeout=options.input_timeout),
         Results(objects, imaging, limits=_made(limits), patience=options.patience),
-        router,
-        provider_of,
+        workshop.router,
+        workshop.providers,
         clock=clock,
-        terms=Terms(attempts=options.attempts, calls=options.calls, patience=options.patience),
+        terms=Terms(attempts=options.attempts, patience=options.patience),
         crash=crash,
     )
     sender = WebhookSender(
@@ -210,7 +237,9 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             life=settings.retention.days * 86_400,
             orphan_life=settings.retention.orphan_hours * 3600,
         ),
-        router=router,
+        catalogs=workshop.catalogs,
+        router=workshop.router,
+        permits=workshop.permits,
         commands=commands,
     )
 
@@ -227,15 +256,23 @@ def _made(given: Limits) -> Limits:
 
 
 async def _announce(parts: Parts) -> None:
-    """Say again and again which deployments can be called; the service refuses the others."""
+    """Say again and again which deployments can be called; the service refuses the others.
+
+    With a new catalog, or at the start, there may be new keys: those refused are tried again.
+    """
+    parts.changed.set()
     while True:
-        names = [deployment.name for deployment in parts.router.on]
         with contextlib.suppress(Unavailable):
-            if names:
+            if parts.changed.is_set():
+                parts.changed.clear()
+                await parts.permits.learn(parts.router.gates)
+                await parts.permits.forgive(parts.router.gates)
+            if names := [deployment.name for deployment in parts.router.serving]:
                 now = int(time.time())
                 places = [part for name in names for part in (now, name)]
                 await parts.commands.execute("ZADD", redis_keys.DEPLOYMENTS_ON, *places)
-        await asyncio.sleep(ANNOUNCE_EVERY)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.changed.wait(), ANNOUNCE_EVERY)
 
 
 async def _listen_for_cancels(parts: Parts) -> None:
@@ -255,11 +292,9 @@ async def _listen_for_cancels(parts: Parts) -> None:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
 
 
-def _catalog(settings: Settings) -> Catalog:
+def _catalogs(settings: Settings) -> Catalogs:
     try:
-        return catalogs.parse(settings.catalog.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Misconfigured(f"The catalog {settings.catalog} cannot be read.") from error
+        return Catalogs.read(settings.catalog)
     except Invalid as error:
         raise Misconfigured(error.message) from error
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from storage.gate import Waiting
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -16,9 +18,13 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Run the task again in `after` seconds; nothing of it holds a slot until then."""
+    """Run the task again in `after` seconds; nothing of it holds a slot until then.
+
+    A job that is `waiting` before gates is run as soon as one of them lets it in.
+    """
 
     after: float
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)

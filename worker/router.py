@@ -1,42 +1,57 @@
 """The router: which deployment of a model gets the next attempt of a job.
 
-First those that can do what is asked, then the preferred by priority and weight. A deployment that
-failed this job in a way that another call may mend is asked again after a back-off; one that failed
-for good is not. A refusal by moderation is never shopped around: it does not come back here at all.
+First those that can do what is asked, then the least tried, the preferred by priority, and chance
+by weight among equals; the first of them whose gate is open gets the job. A deployment that failed
+this job in a way that another call may mend is asked again after a back-off and within the retry
+budget; one that failed for good is not. A refusal by moderation is never shopped around: it does
+not come back here at all. While every gate is shut the job waits before them and holds nothing.
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from storage.catalog import Catalog, Deployment
+from storage.attempt import Attempt, CostSource
+from storage.catalog import Deployment
+from storage.catalogs import Catalogs
 from storage.dialect import DIALECTS
 from storage.failure import Failure, FailureCode
 from storage.fit import Fit, Unfit, fit
+from storage.gate import Gate, Waiting
 from storage.job import Job
-from worker.provider import ProviderError
+from storage.jobs import flows_of
+from storage.quote import listed
+from storage.traffic import Wish
+from worker.budget import Budget
+from worker.permits import ERRORS, Permit, Permits
 
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
-LONGEST_HINT = 120.0
+GIVE_UP = 600.0
+ASK_AGAIN = 60.0
+
+_OVER_BUDGET = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Ask this deployment, for the request as it fits."""
+    """Ask this deployment, for the request as it fits, with the permit to do so."""
 
     deployment: Deployment
     fit: Fit
+    permit: Permit = field(default_factory=Permit)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nobody can be asked now; somebody may in `after` seconds."""
+    """Nobody can be asked now; somebody may in `after` seconds, or when a gate lets the job in."""
 
     after: float
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +65,41 @@ Choice: TypeAlias = Pick | Wait | NoWay
 
 
 class Router:
-    """Chooses among the deployments that are on: their API key is in `environ`, or not needed."""
+    """Chooses among the deployments that are on: their API key is in `environ`, or not needed.
+
+    `calls` is how many calls of one attempt are made at once. Without `permits` every gate is open.
+    """
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalogs: Catalogs,
         environ: Mapping[str, str],
         *,
+        permits: Permits | None = None,
+        calls: int = 4,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._catalog = catalog
+        self._catalogs = catalogs
         self._environ = environ
+        self._permits = permits
+        self._calls = calls
         self._chance = chance
-        self._paused: dict[str, float] = {}
+        self._budget = Budget()
 
     @property
     def on(self) -> tuple[Deployment, ...]:
-        """Return every deployment that this worker can call."""
-        return tuple(d for d in self._catalog.deployments if self.is_on(d))
+        """Return every deployment whose credentials this worker has."""
+        return tuple(d for d in self._catalogs.current.deployments if self.is_on(d))
+
+    @property
+    def serving(self) -> tuple[Deployment, ...]:
+        """Return every deployment that can be called: its credentials have not been refused."""
+        return tuple(d for d in self.on if not self._is_switched_off(d))
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the gates of all deployments that are on."""
+        return tuple(Gate.of(deployment) for deployment in self.on)
 
     def is_on(self, deployment: Deployment) -> bool:
         """Say whether the deployment's credentials are at hand."""
@@ -80,78 +112,154 @@ class Router:
         return next((d for d in self.on if d.name == name), None)
 
     async def choose(self, job: Job, now: float) -> Choice:
-        """Return whom to ask next for what is missing of the job."""
-        model = self._catalog.models.get(job.model)
+        """Return whom to ask next for what is missing of the job, with the permit to do so.
+
+        Raises `Unavailable` when Redis is away for too long.
+        """
+        model = self._catalogs.current.models.get(job.model)
         on = [d for d in model.deployments if self.is_on(d)] if model is not None else []
         fittings = [(d, fit(job.request, d)) for d in on]
         able = [Pick(d, found) for d, found in fittings if isinstance(found, Fit)]
-        picks = [p for p in able if _may_ask(job, p.deployment) and _is_on_terms(job, p)]
+        picks = [p for p in able if _may_ask(job, p.deployment) and self._is_on_terms(job, p)]
         if not picks:
             refusals = [found for _, found in fittings if isinstance(found, Unfit)]
             return NoWay(_why_not(job, refusals, is_on=bool(on)))
-        moments = [self._ready_at(job, p.deployment) for p in picks]
+        open_ones = [p for p in picks if not self._is_hopeless(job, p.deployment, now)]
+        if not open_ones:
+            return NoWay(self._why_hopeless(job, picks))
+        return await self._chosen(job, open_ones, now)
+
+    async def resume(self, job: Job) -> Pick | None:
+        """Return the deployment that works on the job's open attempt; None when it is not on."""
+        going = job.open_attempt
+        deployment = None if going is None else self.named(going.deployment)
+        if deployment is None or not isinstance(found := fit(job.request, deployment), Fit):
+            return None
+        pick = Pick(deployment, found)
+        return await self._permitted(job, [pick], pressing=True)
+
+    # -- the choice --------------------------------------------------------------------------------
+
+    async def _chosen(self, job: Job, picks: Sequence[Pick], now: float) -> Choice:
+        moments = [self._ready_at(job, p.deployment, now) for p in picks]
         ready = [p for p, moment in zip(picks, moments, strict=True) if moment <= now]
-        return self._preferred(job, ready) if ready else Wait(min(moments) - now)
+        pick = await self._permitted(job, self._ordered(job, ready)) if ready else None
+        if pick is not None:
+            tried = bool(_tries(job, pick.deployment))
+            self._budget.spend(pick.deployment.name, now, retry=tried)
+            return pick
+        later = [moment - now for moment in moments if moment > now]
+        if not ready or self._permits is None:
+            return Wait(min(later, default=FIRST_BACKOFF))
+        gates = tuple(Gate.of(p.deployment) for p in ready)
+        self._permits.wait_at(gates)
+        fallback = ASK_AGAIN * (0.75 + self._chance() / 2)
+        return Wait(min([fallback, *later]), Waiting(gates, flows_of(job)))
 
-    async def ended(self, deployment: Deployment, error: ProviderError | None, now: float) -> None:
-        """Learn how a call went: a deployment that asks for a pause gets it."""
-        if error is None or error.code is not FailureCode.RATE_LIMITED:
-            return
-        pause = min(error.retry_after or FIRST_BACKOFF, LONGEST_HINT)
-        self._paused[deployment.name] = max(self._paused.get(deployment.name, 0.0), now + pause)
+    async def _permitted(
+        self, job: Job, picks: Sequence[Pick], *, pressing: bool = False
+    ) -> Pick | None:
+        """Return the first pick whose gate lets the job pass."""
+        wishes = [self._wish(job, pick) for pick in picks]
+        if self._permits is None:
+            first = wishes[0]
+            return replace(picks[0], permit=Permit(first.places, first.calls))
+        token = job.fence or job.id
+        granted = await self._permits.ask(wishes, job.id, token, pressing=pressing)
+        if granted is None:
+            return None
+        wish, permit = granted
+        return replace(picks[wishes.index(wish)], permit=permit)
 
-    def _ready_at(self, job: Job, deployment: Deployment) -> float:
-        tries = [a for a in job.attempts if a.deployment == deployment.name]
-        paused = self._paused.get(deployment.name, 0.0)
+    def _wish(self, job: Job, pick: Pick) -> Wish:
+        most = pick.deployment.capabilities.n
+        calls = max(1, math.ceil(len(job.missing) / most))
+        return Wish(Gate.of(pick.deployment), min(calls, self._calls), calls)
+
+    def _ordered(self, job: Job, ready: Sequence[Pick]) -> list[Pick]:
+        """Put the least tried first, then the lower priority; weight loads the dice of equals."""
+
+        def rank(pick: Pick) -> tuple[int, int, float]:
+            dice = -math.log(max(self._chance(), 1e-12)) / pick.deployment.weight
+            return len(_tries(job, pick.deployment)), pick.deployment.priority, dice
+
+        return sorted(ready, key=rank)
+
+    def _ready_at(self, job: Job, deployment: Deployment, now: float) -> float:
+        """Return when the job may ask the deployment: after its back-off, within the budget."""
+        tries = _tries(job, deployment)
         if not tries:
-            return paused
-        last = tries[-1].finished_at or tries[-1].started_at
-        return max(paused, last + _backoff(job.id, len(tries)))
+            return now
+        moment = _last_moment(tries) + _backoff(job.id, len(tries))
+        if moment <= now and not self._budget.allows(deployment.name, now):
+            return now + _OVER_BUDGET * (0.5 + self._chance())
+        return moment
 
-    def _preferred(self, job: Job, ready: Sequence[Pick]) -> Pick:
-        """Prefer the least tried, then the lower priority; share among equals by weight."""
+    # -- who is left out ---------------------------------------------------------------------------
 
-        def rank(pick: Pick) -> tuple[int, int]:
-            tried = sum(a.deployment == pick.deployment.name for a in job.attempts)
-            return tried, pick.deployment.priority
+    def _is_on_terms(self, job: Job, pick: Pick) -> bool:
+        """Say whether the deployment keeps what the job was promised: `strict` and `max_cost`.
 
-        best = min(rank(pick) for pick in ready)
-        equals = [pick for pick in ready if rank(pick) == best]
-        point = self._chance() * sum(pick.deployment.weight for pick in equals)
-        for pick in equals:
-            point -= pick.deployment.weight
-            if point <= 0:
-                return pick
-        return equals[-1]
+        A price that nobody knows is not held against it; the job said so when it was taken in. What
+        an earlier attempt may have cost counts at its listed price.
+        """
+        if job.strict and pick.fit.adaptations:
+            return False
+        if job.max_cost is None:
+            return True
+        price = listed(pick.fit.request, pick.deployment, len(job.missing)).amount or 0.0
+        spent = sum(self._cost_at_worst(job, attempt) for attempt in job.attempts)
+        return round(spent + price, 9) <= job.max_cost
+
+    def _cost_at_worst(self, job: Job, attempt: Attempt) -> float:
+        known = attempt.cost.amount or 0.0
+        deployment = self.named(attempt.deployment)
+        if attempt.cost.source is not CostSource.UNKNOWN or deployment is None:
+            return known
+        return max(known, listed(job.request, deployment, job.request.n).amount or 0.0)
+
+    def _is_switched_off(self, deployment: Deployment) -> bool:
+        if self._permits is None:
+            return False
+        condition = self._permits.condition(Gate.of(deployment))
+        return condition.is_shut and condition.tripped is not None and condition.reason != ERRORS
+
+    def _is_hopeless(self, job: Job, deployment: Deployment, now: float) -> bool:
+        """Say whether waiting for the deployment has gone on, or would go on, for too long."""
+        if self._is_switched_off(deployment):
+            return True
+        tries = _tries(job, deployment)
+        if tries and now - _last_moment(tries) > GIVE_UP:
+            return True
+        if self._permits is None:
+            return False
+        condition = self._permits.condition(Gate.of(deployment))
+        return bool(condition.tripped) and condition.since > GIVE_UP
+
+    def _why_hopeless(self, job: Job, picks: Sequence[Pick]) -> Failure:
+        if (error := _last_error(job)) is not None:
+            return error
+        if all(self._is_switched_off(pick.deployment) for pick in picks):
+            message = f"The model {job.model} is switched off: its credentials were refused."
+            return Failure(code=FailureCode.NO_DEPLOYMENT, message=message)
+        message = f"The upstream of the model {job.model} has been failing for too long."
+        return Failure(code=FailureCode.OVERLOADED, message=message)
+
+
+def _tries(job: Job, deployment: Deployment) -> list[Attempt]:
+    return [attempt for attempt in job.attempts if attempt.deployment == deployment.name]
+
+
+def _last_moment(tries: Sequence[Attempt]) -> float:
+    return tries[-1].finished_at or tries[-1].started_at
 
 
 def _may_ask(job: Job, deployment: Deployment) -> bool:
     """Say whether no earlier attempt at the deployment failed in a way that would repeat itself."""
     return all(
         a.error is None or a.error.code.retryable or a.error.code is FailureCode.OUTCOME_UNKNOWN
-        for a in job.attempts
-        if a.deployment == deployment.name
+        for a in _tries(job, deployment)
     )
-
-
-def _is_on_terms(job: Job, pick: Pick) -> bool:
-    """Say whether the deployment keeps what the job was promised: `strict` and `max_cost`.
-
-    A price that nobody knows is not held against it; the job said so when it was taken in.
-    """
-    if job.strict and pick.fit.adaptations:
-        return False
-    if job.max_cost is None:
-        return True
-    request = pick.fit.request
-    pixels = request.pixels
-    price = pick.deployment.price.of_images(
-        len(job.missing),
-        inputs=len(request.images),
-        quality=request.quality,
-        pixels=None if pixels is None else pixels[0] * pixels[1],
-    )
-    return (job.cost.amount or 0.0) + (price.amount or 0.0) <= job.max_cost
 
 
 def _backoff(job_id: str, tries: int) -> float:
@@ -161,11 +269,15 @@ def _backoff(job_id: str, tries: int) -> float:
     return float(share * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
+def _last_error(job: Job) -> Failure | None:
+    errors = [attempt.error for attempt in job.attempts if attempt.error is not None]
+    return errors[-1] if errors else None
+
+
 def _why_not(job: Job, unfit: Sequence[Unfit], *, is_on: bool) -> Failure:
     """Say the last failure, or what the deployments cannot do, or that there are none."""
-    errors = [attempt.error for attempt in job.attempts if attempt.error is not None]
-    if errors:
-        return errors[-1]
+    if (error := _last_error(job)) is not None:
+        return error
     if unfit:
         message = f"The model {job.model} {unfit[0].reason}."
         return Failure(code=FailureCode.INVALID_REQUEST, message=message)

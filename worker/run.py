@@ -27,6 +27,11 @@ class Run:
         self._patience = patience
         self._writing = asyncio.Lock()
 
+    @property
+    def is_on_record(self) -> bool:
+        """Say whether the record names somebody as the job's owner, this run or a dead one."""
+        return self._stored.fence is not None
+
     def say(self, change: Callable[[Job], Job]) -> Job:
         """Change the job in memory; the next write takes it along."""
         self.job = change(self.job)

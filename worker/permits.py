@@ -1,0 +1,299 @@
+"""Permits: which deployments this worker may call now, and the calls it makes there.
+
+A deployment without limits is called without asking anybody, as long as all is well: what other
+workers learn of it is told on a channel, and Redis is written to only when something goes wrong.
+One with limits, or one that is being tried out after it failed, is asked for a place in Redis
+first. Places are renewed while their calls last, so they come free when a worker dies.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from storage.errors import Unavailable
+from storage.failure import FailureCode
+from storage.gate import Condition, Gate
+from storage.traffic import Passage, Report, Traffic, Verdict, Wish
+from worker.outage import outlast
+from worker.provider import ProviderError
+
+
+TICK = 0.5
+TRIP = 5.0
+CREDENTIAL_TRIP = 600.0
+LONGEST_HINT = 120.0
+ERRORS = "errors"
+
+_TALLY = 30.0
+_ROOM_NOTED = 10.0
+_BAD = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.UPSTREAM_TIMEOUT, FailureCode.OVERLOADED})
+
+log = structlog.get_logger("worker.permits")
+
+
+class Permit:
+    """The right to make the calls of one attempt, `places` at once; entered while they are made.
+
+    Whatever it still holds when it is left, it gives back. Without a passage it holds nothing.
+    """
+
+    def __init__(
+        self,
+        places: int = 1,
+        calls: int = 1,
+        *,
+        permits: "Permits | None" = None,
+        passage: Passage | None = None,
+    ) -> None:
+        self.places = asyncio.Semaphore(places)
+        self._permits = permits
+        self._passage = passage
+        self._tokens = passage.tokens if passage is not None else ()
+        self._probe = passage is not None and passage.probe
+        self._left = calls
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._left = 0
+        if self._tokens or self._probe:
+            await asyncio.shield(self._tell(Verdict.NONE, None))
+
+    async def ended(self, error: ProviderError | None) -> None:
+        """Tell how a call went, and give its place back unless another call is to have it."""
+        self._left -= 1
+        await self._tell(Verdict.GOOD, error)
+
+    async def _tell(self, verdict: Verdict, error: ProviderError | None) -> None:
+        if self._permits is None or self._passage is None:
+            return
+        tokens, probe = self._tokens[self._left :], self._probe
+        self._tokens, self._probe = self._tokens[: self._left], False
+        report = _report_of(error, probe=probe) if verdict is Verdict.GOOD else Report(probe=probe)
+        await self._permits.tell(self._passage.gate, report, tokens)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What this worker knows and holds of one gate; moments are of its own clock."""
+
+    gate: Gate
+    condition: Condition = field(default_factory=Condition)
+    heard_at: float = 0.0
+    well: int = 0
+    well_from: float = 0.0
+    watched_until: float = 0.0
+    room_until: float = 0.0
+    tokens: set[str] = field(default_factory=set)
+    probe: bool = False
+    tended_at: float = 0.0
+
+
+class Permits:
+    """Keeps the permits of this worker. `heartbeat` is how often places are renewed, in seconds."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        *,
+        heartbeat: float = 3.0,
+        patience: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._traffic = traffic
+        self._heartbeat = heartbeat
+        self._patience = patience
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+
+    async def ask(
+        self, wishes: Sequence[Wish], job_id: str, token: str, *, pressing: bool = False
+    ) -> tuple[Wish, Permit] | None:
+        """Return the first wish that can be granted, with its permit; None when none can be now.
+
+        Outlasts an outage of Redis; raises `Unavailable` when it lasts too long.
+        """
+        doubtful, free = self._sorted(wishes, pressing=pressing)
+        passage: Passage | None = None
+        if doubtful:
+            passage = await outlast(
+                lambda: self._traffic.ask(doubtful, job_id, token, pressing=pressing),
+                patience=self._patience,
+            )
+        if passage is None and free is not None:
+            passage = Passage(free.gate, free.places)
+        if passage is None:
+            return None
+        known = self._of(passage.gate)
+        known.tokens.update(passage.tokens)
+        known.probe = known.probe or passage.probe
+        wish = next(wish for wish in wishes if wish.gate == passage.gate)
+        return wish, Permit(passage.places, wish.calls, permits=self, passage=passage)
+
+    def condition(self, gate: Gate) -> Condition:
+        """Return how a gate stands now, as far as this worker has been told."""
+        known = self._known.get(gate.name)
+        if known is None:
+            return Condition()
+        return known.condition.after(self._clock() - known.heard_at)
+
+    def wait_at(self, gates: Iterable[Gate]) -> None:
+        """Look after the rooms of these gates: jobs of this worker are about to wait there."""
+        for gate in gates:
+            self._of(gate).room_until = self._clock() + _ROOM_NOTED
+
+    async def tell(self, gate: Gate, report: Report, tokens: Sequence[str] = ()) -> None:
+        """Pass on how calls went and give places back, if there is anything to say.
+
+        A place that cannot be given back, as Redis is away, comes free by itself.
+        """
+        known = self._of(gate)
+        known.tokens.difference_update(tokens)
+        if report.probe:
+            known.probe = False
+        if report.verdict is Verdict.GOOD and not report.probe:
+            self._count(known)
+            report = Report()
+        if report.verdict is Verdict.NONE and not report.probe and not tokens:
+            return
+        if report.verdict is Verdict.BAD:
+            report = replace(report, well=self._taken(known))
+        with contextlib.suppress(Unavailable):
+            condition = await self._traffic.report(gate, report, tokens)
+            if condition is not None:
+                self._log(gate, report, self.condition(gate), condition)
+                self._hear(known, condition)
+
+    async def forgive(self, gates: Iterable[Gate]) -> None:
+        """Open the gates that tripped over their credentials: there may be new ones."""
+        for gate in gates:
+            condition = self.condition(gate)
+            if condition.tripped is not None and condition.reason != ERRORS:
+                await self.tell(gate, Report(verdict=Verdict.FORGIVE))
+
+    # -- while the worker runs ---------------------------------------------------------------------
+
+    async def run(self, gates: Callable[[], Iterable[Gate]]) -> None:
+        """Listen to the other workers and keep what is held, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(gates))
+            group.create_task(self._tend())
+
+    async def learn(self, gates: Iterable[Gate]) -> None:
+        """Ask how gates stand, for what was told while nobody listened."""
+        by_name = {gate.name: gate for gate in gates}
+        for name, condition in (await self._traffic.conditions(tuple(by_name))).items():
+            self._hear(self._of(by_name[name]), condition)
+
+    async def _listen(self, gates: Callable[[], Iterable[Gate]]) -> None:
+        while True:
+            try:
+                async with self._traffic.changes() as announcements:
+                    await self.learn(gates())
+                    while True:
+                        if (told := await announcements.next(5.0)) is not None:
+                            name, condition = told
+                            gate = next((g for g in gates() if g.name == name), Gate(name))
+                            self._hear(self._of(gate), condition, told=True)
+            except (Unavailable, RedisError, OSError):
+                await asyncio.sleep(TICK)
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            for known in tuple(self._known.values()):
+                with contextlib.suppress(Unavailable):
+                    await self._tend_one(known, self._clock())
+
+    async def _tend_one(self, known: _Known, now: float) -> None:
+        if known.well and now < known.watched_until:
+            await self._traffic.report(known.gate, Report(well=self._taken(known)))
+        has_room = now < known.room_until and not self.condition(known.gate).is_shut
+        is_due = now >= known.tended_at + self._heartbeat
+        if has_room or ((known.tokens or known.probe) and is_due):
+            known.tended_at = now
+            held = tuple(known.tokens)
+            if await self._traffic.tend(known.gate, held, probe=known.probe):
+                known.room_until = now + _ROOM_NOTED
+            # What was given back meanwhile may have been renewed by this.
+            if gone := set(held) - known.tokens:
+                await self._traffic.report(known.gate, Report(), tuple(gone))
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _sorted(self, wishes: Sequence[Wish], *, pressing: bool) -> tuple[list[Wish], Wish | None]:
+        """Return the wishes that only Redis can grant, and the first that needs nobody's leave."""
+        doubtful: list[Wish] = []
+        for wish in wishes:
+            condition = self.condition(wish.gate)
+            if pressing and wish.gate.limit is None:
+                return doubtful, wish
+            if condition.is_shut and not pressing:
+                continue
+            if condition.tripped is None and not wish.gate.is_limited:
+                return doubtful, wish
+            doubtful.append(wish)
+        return doubtful, None
+
+    def _of(self, gate: Gate) -> _Known:
+        known = self._known.get(gate.name)
+        if known is None:
+            known = self._known[gate.name] = _Known(gate)
+        elif known.gate != gate:
+            known.gate = gate
+        return known
+
+    def _hear(self, known: _Known, condition: Condition, *, told: bool = False) -> None:
+        now = self._clock()
+        known.condition, known.heard_at = condition, now
+        if told:  # somebody met an error: what goes well is worth telling for a while
+            known.watched_until = now + _TALLY
+        if condition.paused > 0 or condition.tripped is not None:
+            known.room_until = now + max(condition.paused, condition.tripped or 0.0) + _ROOM_NOTED
+
+    def _count(self, known: _Known) -> None:
+        now = self._clock()
+        if now - known.well_from > _TALLY:
+            known.well, known.well_from = 0, now
+        known.well += 1
+
+    def _taken(self, known: _Known) -> int:
+        well = known.well if self._clock() - known.well_from <= _TALLY else 0
+        known.well = 0
+        return well
+
+    @staticmethod
+    def _log(gate: Gate, report: Report, before: Condition, after: Condition) -> None:
+        if after.tripped is not None and (before.tripped is None or before.reason != after.reason):
+            log.warning("deployment_tripped", deployment=gate.name, reason=after.reason)
+        elif after.tripped is None and before.tripped is not None:
+            log.info("deployment_recovered", deployment=gate.name)
+        if report.verdict is Verdict.PAUSE:
+            log.info("deployment_paused", deployment=gate.name, seconds=round(after.paused, 1))
+
+
+def _report_of(error: ProviderError | None, *, probe: bool) -> Report:
+    """Return what the end of a call tells of its deployment; a refusal tells that it is alive."""
+    if error is None:
+        return Report(verdict=Verdict.GOOD, probe=probe)
+    if error.code is FailureCode.RATE_LIMITED:
+        seconds = min(error.retry_after or 0.0, LONGEST_HINT)
+        return Report(verdict=Verdict.PAUSE, seconds=seconds, probe=probe)
+    if error.code.credential:
+        return Report(verdict=Verdict.TRIP, seconds=CREDENTIAL_TRIP, reason=error.code, probe=probe)
+    if error.code in _BAD:
+        return Report(verdict=Verdict.BAD, seconds=TRIP, reason=ERRORS, probe=probe)
+    return Report(verdict=Verdict.GOOD, probe=probe)

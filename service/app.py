@@ -168,8 +168,8 @@ async def _check(context: Context) -> None:
 async def _eviction_policy(commands: Commands) -> str | None:
     """Return Redis's policy, or None where it is not told."""
     try:
-        info = await commands.execute("INFO", "memory")
+        info = await commands.redis.info("memory")
     except ResponseError:
         return None
-    policy = info.get("maxmemory_policy") if isinstance(info, dict) else None
+    policy = info.get("maxmemory_policy")
     return None if policy is None else str(policy)

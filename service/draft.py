@@ -9,7 +9,7 @@ from service.body import Body
 from service.intake import Given
 from service.wire.fields import Extras
 from service.wire.jobs import JobRequest, Looks
-from storage.request import Request
+from storage.request import Adaptation, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Draft:
     """A request for images in our own words; its images and mask are given, but not kept yet.
 
     `door` tells apart who asks the same thing differently, for Idempotency-Key. `ignored` names the
-    fields that this door does not know.
+    fields that this door does not know, `adapted` what it had to say in other words.
     """
 
     door: str
@@ -28,6 +28,7 @@ class Draft:
     images: tuple[Given, ...] = ()
     mask: Given | None = None
     ignored: tuple[str, ...] = ()
+    adapted: tuple[Adaptation, ...] = ()
 
     @property
     def given(self) -> tuple[Given, ...]:

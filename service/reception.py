@@ -185,7 +185,8 @@ def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:
 
 
 def _warnings(draft: Draft, model: Model) -> tuple[Adaptation, ...]:
-    ignored = tuple(Adaptation(param=name[:100], action="dropped") for name in draft.ignored)
+    dropped = (Adaptation(param=name[:100], action="dropped") for name in draft.ignored)
+    ignored = (*draft.adapted, *dropped)
     if draft.model in {None, model.name}:
         return ignored
     renamed = Adaptation(param="model", action="adapted", requested=draft.model, used=model.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.context import Call, Context
-from service.endpoints import health, images, jobs, models, results, webhooks
+from service.endpoints import health, images, job_events, jobs, models, results, webhooks
 from service.limits import check_headers
 from service.logs import REQUEST_ID, TENANT
 from storage.errors import Error
@@ -37,9 +37,12 @@ ROUTES = (
     Route("GET", "/v1/jobs/{id}", jobs.show, Scope.READ),
     Route("DELETE", "/v1/jobs/{id}", jobs.delete, Scope.SUBMIT),
     Route("POST", "/v1/jobs/{id}/cancel", jobs.cancel, Scope.SUBMIT),
+    Route("GET", "/v1/jobs/{id}/events", job_events.events, Scope.READ),
     Route("GET", "/v1/jobs/{id}/images/{index}", jobs.image, Scope.READ),
     Route("POST", "/v1/images/generations", images.generations, Scope.SUBMIT),
     Route("POST", "/v1/images/edits", images.edits, Scope.SUBMIT),
+    Route("POST", "/v1/images/variations", images.variations, Scope.SUBMIT),
+    Route("POST", "/api/images/generations", images.hub_generations, Scope.SUBMIT),
     Route("GET", "/v1/models", models.list_, Scope.READ),
     Route("GET", "/v1/models/{id:.+}", models.show, Scope.READ),
     Route("GET", "/v1/webhook-secret", webhooks.secret, Scope.READ),

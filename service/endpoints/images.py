@@ -1,7 +1,7 @@
-"""OpenAI's image doors: `/v1/images/generations` and `/v1/images/edits`."""
+"""OpenAI's image doors, `/v1/images/…`, and AIGNE Hub's, `/api/images/generations`."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -10,27 +10,35 @@ from service.body import Body, read_json, read_json_or_form
 from service.context import Call
 from service.draft import Draft, request_of
 from service.endpoints.image_stream import stream_images
-from service.endpoints.jobs import given_of
+from service.inputs import FILES, all_named, files_of, mask_of, named
 from service.preference import preference
 from service.replies import encoded, extras, looks, made, usage_of
 from service.submission import answer_when_ended
 from service.wire.fields import read
-from service.wire.images import Compatible, EditRequest, GenerationRequest
+from service.wire.images import (
+    Compatible,
+    EditRequest,
+    GenerationRequest,
+    HubRequest,
+    VariationRequest,
+)
 from storage.document import LINK_LIFETIME, links_of
 from storage.errors import Invalid
 from storage.image import Image
 from storage.job import Job
+from storage.request import Adaptation, Request
 
 
-FILES = frozenset({"image", "images", "mask"})
+HOUR: Final = 3600.0
+HUB_MODEL: Final = "dall-e-2"
+VARY: Final = "Make a variation of this image."
 
 
 async def generations(call: Call) -> web.StreamResponse:
     """Make images from a prompt and answer with them."""
     body = await read_json(call.request, call.context.settings.limits)
-    ask = read(GenerationRequest, _stated(body.fields))
-    draft = _draft("images.generations", ask, body)
-    return await _answered(call, draft, ask)
+    ask = read(GenerationRequest, stated(body.fields))
+    return await _answered(call, _draft("images.generations", ask, body), ask)
 
 
 async def edits(call: Call) -> web.StreamResponse:
@@ -40,40 +48,78 @@ async def edits(call: Call) -> web.StreamResponse:
         call.request, context.settings.limits, context.intake, files=FILES
     )
     try:
-        draft, ask = await _edit(call, body)
+        draft, ask = await (_edit_form(body) if body.is_form else _edit_json(call, body))
         return await _answered(call, draft, ask)
     finally:
         body.discard()
 
 
-async def _edit(call: Call, body: Body) -> tuple[Draft, Compatible]:
-    masks = [given for name, given in body.files if name == "mask"]
-    images = [given for name, given in body.files if name != "mask"]
-    ask: Compatible
-    if body.is_form:
-        ask = read(Compatible, _stated(body.typed(Compatible)))
-    else:
-        edit = read(EditRequest, _stated(body.fields))
-        images = [
-            await given_of(call, picture, f"images.{at}") for at, picture in enumerate(edit.images)
-        ]
-        masks = [] if edit.mask is None else [await given_of(call, edit.mask, "mask")]
-        ask = edit
+async def variations(call: Call) -> web.StreamResponse:
+    """Make variations of one image, by an edit that asks for nothing else."""
+    context = call.context
+    body = await read_json_or_form(
+        call.request, context.settings.limits, context.intake, files=FILES
+    )
+    try:
+        ask = read(VariationRequest, stated(body.typed(VariationRequest)))
+        images = files_of(body)
+        if len(images) != 1 or mask_of(body) is not None:
+            raise Invalid("A variation needs exactly one image.", param="image")
+        draft = Draft(
+            door="images.variations",
+            model=ask.model,
+            request=Request(prompt=VARY, n=ask.n, size=ask.size, user=ask.user),
+            extras=ask,
+            body=body,
+            images=images,
+            ignored=tuple(ask.model_extra or ()),
+            adapted=(Adaptation(param="prompt", action="adapted", used=VARY),),
+        )
+        return await _shown(call, draft, as_url=ask.response_format == "url")
+    finally:
+        body.discard()
+
+
+async def hub_generations(call: Call) -> web.StreamResponse:
+    """Answer as AIGNE Hub does: links that live for an hour, unless base64 is asked for."""
+    body = await read_json(call.request, call.context.settings.limits)
+    ask = read(HubRequest, stated(body.fields))
+    images = await all_named(call, ask.image, "image")
+    usual = HUB_MODEL if call.context.catalog.resolve(HUB_MODEL) is not None else None
+    draft = Draft(
+        door="hub.images.generations",
+        model=ask.model or usual,
+        request=request_of(ask),
+        extras=ask,
+        body=body,
+        images=images,
+        ignored=tuple(ask.model_extra or ()),
+    )
+    return await _shown(call, draft, as_url=ask.response_format != "b64_json", lifetime=HOUR)
+
+
+async def _edit_form(body: Body) -> tuple[Draft, Compatible]:
+    ask = read(Compatible, stated(body.typed(Compatible)))
+    images = files_of(body)
     if not images:
         raise Invalid("An edit needs an image.", param="image", code="missing_parameter")
-    if len(images) > 16:
-        raise Invalid("At most 16 images are taken.", param="image", code="invalid_value")
-    if len(masks) > 1:
-        raise Invalid("There is more than one mask.", param="mask", code="invalid_value")
     draft = _draft("images.edits", ask, body)
-    return replace(draft, images=tuple(images), mask=masks[0] if masks else None), ask
+    return replace(draft, images=images, mask=mask_of(body)), ask
+
+
+async def _edit_json(call: Call, body: Body) -> tuple[Draft, Compatible]:
+    ask = read(EditRequest, stated(body.fields))
+    images = await all_named(call, ask.images, "images")
+    mask = None if ask.mask is None else await named(call, ask.mask, "mask")
+    return replace(_draft("images.edits", ask, body), images=images, mask=mask), ask
 
 
 def _draft(door: str, ask: Compatible, body: Body) -> Draft:
+    previews = ask.partial_images if ask.stream else None
     return Draft(
         door=door,
         model=ask.model,
-        request=replace(request_of(ask), partial_images=ask.partial_images if ask.stream else None),
+        request=replace(request_of(ask), partial_images=previews),
         extras=ask,
         body=body,
         ignored=tuple(ask.model_extra or ()),
@@ -83,21 +129,26 @@ def _draft(door: str, ask: Compatible, body: Body) -> Draft:
 async def _answered(call: Call, draft: Draft, ask: Compatible) -> web.StreamResponse:
     if ask.stream and not preference(call.request.headers).is_now:
         return await stream_images(call, draft)
-    as_url = ask.response_format == "url"
+    return await _shown(call, draft, as_url=ask.response_format == "url")
 
+
+async def _shown(
+    call: Call, draft: Draft, *, as_url: bool, lifetime: float = LINK_LIFETIME
+) -> web.StreamResponse:
     async def show(job: Job, headers: dict[str, str]) -> web.StreamResponse:
-        send = send_links if as_url else send_base64
-        return await send(call, job, headers)
+        if as_url:
+            return await send_links(call, job, headers, lifetime=lifetime)
+        return await send_base64(call, job, headers)
 
     return await answer_when_ended(call, draft, show)
 
 
-def _stated(fields: dict[str, Any]) -> dict[str, Any]:
+def stated(fields: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is null: OpenAI's clients write it for what they do not set."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-# -- showing -------------------------------------------------------------------------------------
+# -- showing ---------------------------------------------------------------------------------------
 
 
 async def send_links(

@@ -1,8 +1,8 @@
 """`GET /v1/jobs/{id}/events`: every step of a job as it happens, also for who comes late or again.
 
-The id of an event says all that its reader knows: how far the job is, and which images have been told.
-So a reader that comes back with `Last-Event-ID` gets what it missed and nothing twice, from any service
-process, and nobody has to remember any events.
+The id of an event says all that its reader knows: how far the job is, and which images have been
+told. So a reader that comes back with `Last-Event-ID` gets what it missed and nothing twice, from
+any service process, and nobody has to remember any events.
 """
 
 import re

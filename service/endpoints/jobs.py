@@ -10,12 +10,11 @@ from service.body import Body, read_json_or_form
 from service.context import Call
 from service.draft import Draft, request_of_job
 from service.endpoints.results import send_object
-from service.intake import Given
+from service.inputs import FILES, MAX_IMAGES, all_named, files_of, mask_of, named
 from service.logs import JOB_ID
 from service.submission import answer_at_once, job_response
 from service.wire.fields import read
 from service.wire.jobs import JobRequest
-from service.wire.pictures import Picture
 from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.document import job_document, links_of
@@ -24,7 +23,6 @@ from storage.image import Image, ImageStatus
 from storage.job import Job, JobStatus, JobType
 
 
-FILES = frozenset({"image", "images", "mask"})
 _TRIES = 20
 
 
@@ -130,31 +128,23 @@ async def job_of(call: Call) -> Job:
 
 async def _draft(call: Call, body: Body) -> Draft:
     ask = read(JobRequest, body.typed(JobRequest))
-    named = [await given_of(call, picture, f"images.{at}") for at, picture in enumerate(ask.images)]
-    masks = [given for name, given in body.files if name == "mask"]
+    images = (*await all_named(call, ask.images, "images"), *files_of(body, "images"))
+    if len(images) > MAX_IMAGES:
+        raise Invalid(f"At most {MAX_IMAGES} images are taken.", param="images")
+    mask = mask_of(body)
     if ask.mask is not None:
-        masks.append(await given_of(call, ask.mask, "mask"))
-    if len(masks) > 1:
-        raise Invalid("There is more than one mask.", param="mask", code="invalid_value")
-    files = [given for name, given in body.files if name != "mask"]
-    if len(named) + len(files) > 16:
-        raise Invalid("At most 16 images are taken.", param="images", code="invalid_value")
+        if mask is not None:
+            raise Invalid("There is more than one mask.", param="mask", code="invalid_value")
+        mask = await named(call, ask.mask, "mask")
     return Draft(
         door="jobs",
         model=ask.model,
         request=request_of_job(ask),
         extras=ask,
         body=body,
-        images=(*named, *files),
-        mask=masks[0] if masks else None,
+        images=images,
+        mask=mask,
     )
-
-
-async def given_of(call: Call, picture: Picture, param: str) -> Given:
-    """Return the image that a field names."""
-    if picture.image_url is not None:
-        return await call.context.intake.read(picture.image_url, param)
-    raise Invalid("There is no such file.", param=param, code="file_not_found")
 
 
 def _image(job: Job, index: str) -> Image:

@@ -1,0 +1,46 @@
+"""The images that a request names: by URL, data URL, base64 or file, or as parts of a form."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from service.body import Body
+from service.context import Call
+from service.intake import Given
+from service.wire.pictures import Picture
+from storage.errors import Invalid
+
+
+MAX_IMAGES: Final = 16
+FILES: Final = frozenset({"image", "images", "mask"})
+
+
+async def named(call: Call, picture: Picture, param: str) -> Given:
+    """Return the one image that a field names."""
+    if picture.image_url is not None:
+        return await call.context.intake.read(picture.image_url, param)
+    raise Invalid("There is no such file.", param=param, code="file_not_found")
+
+
+async def all_named(call: Call, pictures: Sequence[Picture], param: str) -> tuple[Given, ...]:
+    """Return the images that a list names, in order; `param` is the list's name."""
+    if len(pictures) > MAX_IMAGES:
+        raise Invalid(f"At most {MAX_IMAGES} images are taken.", param=param, code="invalid_value")
+    return tuple(
+        [await named(call, picture, f"{param}.{at}") for at, picture in enumerate(pictures)]
+    )
+
+
+def files_of(body: Body, param: str = "image") -> tuple[Given, ...]:
+    """Return the images of a form, in order."""
+    files = tuple(given for name, given in body.files if name != "mask")
+    if len(files) > MAX_IMAGES:
+        raise Invalid(f"At most {MAX_IMAGES} images are taken.", param=param, code="invalid_value")
+    return files
+
+
+def mask_of(body: Body) -> Given | None:
+    """Return the mask of a form, if there is one."""
+    masks = [given for name, given in body.files if name == "mask"]
+    if len(masks) > 1:
+        raise Invalid("There is more than one mask.", param="mask", code="invalid_value")
+    return masks[0] if masks else None

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
-from service.app import Misconfigured, make_app
+from service.app import CONTEXT, Misconfigured, make_app
 from service.console import run
 from service.server import listen, serve
 from service.settings import Settings
@@ -58,7 +58,12 @@ async def _serve(settings: Settings) -> None:
     settings = settings.model_copy(update={"public_url": url, "port": port})
     log = structlog.get_logger()
     app = make_app(settings)
-    await serve(app, listening, ready=lambda: log.info("listening", port=port, public_url=url))
+    await serve(
+        app,
+        listening,
+        ready=lambda: log.info("listening", port=port, public_url=url),
+        reload=app[CONTEXT].catalogs.ask,
+    )
 
 
 def _within_url(host: str) -> str:

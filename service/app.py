@@ -1,5 +1,6 @@
 """Where the service is put together: every part is made here, once, and handed to who needs it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -19,7 +20,8 @@ from service.reception import Reception
 from service.routes import add_routes
 from service.settings import Settings
 from storage.address import Allowance
-from storage.catalog import Catalog, parse
+from storage.catalog import Catalog
+from storage.catalogs import Catalogs
 from storage.changes import Changes
 from storage.crash import CrashPoint
 from storage.errors import Error, Invalid, Unavailable
@@ -58,7 +60,7 @@ def make_app(
         settings,
         commands,
         objects if objects is not None else _objects(settings),
-        catalog if catalog is not None else read_catalog(settings),
+        Catalogs(catalog) if catalog is not None else read_catalogs(settings),
         clock,
     )
     app = web.Application(
@@ -72,18 +74,16 @@ def make_app(
     return app
 
 
-def read_catalog(settings: Settings) -> Catalog:
-    """Return the catalog that the settings name; raises `Misconfigured`."""
+def read_catalogs(settings: Settings) -> Catalogs:
+    """Return the catalogs of the file that the settings name; raises `Misconfigured`."""
     try:
-        return parse(settings.catalog.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"The catalog {settings.catalog} cannot be read.") from error
+        return Catalogs.read(settings.catalog)
     except Invalid as error:
         raise Misconfigured(error.message) from error
 
 
 def _context(
-    settings: Settings, commands: Commands, objects: Objects, catalog: Catalog, clock: Clock
+    settings: Settings, commands: Commands, objects: Objects, catalogs: Catalogs, clock: Clock
 ) -> Context:
     try:
         allowance = Allowance.parse(settings.allow_networks)
@@ -97,7 +97,7 @@ def _context(
     intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
     return Context(
         settings=settings,
-        catalog=catalog,
+        catalogs=catalogs,
         commands=commands,
         jobs=jobs,
         changes=changes,
@@ -108,7 +108,7 @@ def _context(
         availability=availability,
         progress=progress,
         reception=Reception(
-            catalog=catalog,
+            catalogs=catalogs,
             jobs=jobs,
             progress=progress,
             intake=intake,
@@ -137,10 +137,15 @@ def _objects(settings: Settings) -> Objects:
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
     context = app[CONTEXT]
+    watching: asyncio.Task[None] | None = None
     try:
         await _check(context)
+        watching = asyncio.create_task(context.catalogs.watch())
         yield
     finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         await context.changes.close()
         await context.objects.close()
         await context.commands.close()

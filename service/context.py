@@ -13,6 +13,7 @@ from service.progress import Progress
 from service.reception import Reception
 from service.settings import Settings
 from storage.catalog import Catalog
+from storage.catalogs import Catalogs
 from storage.changes import Changes
 from storage.jobs import Jobs
 from storage.objects import Objects
@@ -26,10 +27,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The collections, the catalog and the clock of one service process."""
+    """The collections, the catalogs and the clock of one service process."""
 
     settings: Settings
-    catalog: Catalog
+    catalogs: Catalogs
     commands: Commands
     jobs: Jobs
     changes: Changes
@@ -42,6 +43,11 @@ class Context:
     reception: Reception
     metrics: Metrics
     clock: Clock = field(repr=False)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the catalog in force; it may be another one at the next look."""
+        return self.catalogs.current
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

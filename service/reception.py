@@ -15,7 +15,8 @@ from service.intake import Intake, inputs_of
 from service.progress import Progress, Watched
 from service.settings import LimitSettings
 from storage.address import Allowance, check_url
-from storage.catalog import Catalog, Deployment, Model
+from storage.catalog import Deployment, Model
+from storage.catalogs import Catalogs
 from storage.errors import Conflict, Invalid, Missing, TooMany
 from storage.fit import Fit, fit, unfit
 from storage.image import Image
@@ -41,7 +42,7 @@ class Reception:
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        catalogs: Catalogs,
         jobs: Jobs,
         progress: Progress,
         intake: Intake,
@@ -49,7 +50,7 @@ class Reception:
         allowance: Allowance,
         limits: LimitSettings,
     ) -> None:
-        self._catalog = catalog
+        self._catalogs = catalogs
         self._jobs = jobs
         self._progress = progress
         self._intake = intake
@@ -84,7 +85,7 @@ class Reception:
     # -- deciding ---------------------------------------------------------------------------------
 
     async def _decided(self, asker: Asker, draft: Draft) -> Job:
-        model = self._catalog.resolve(draft.model)
+        model = self._catalogs.current.resolve(draft.model)
         if model is None:
             raise Missing(
                 "There is no such model; see GET /v1/models.", param="model", code="model_not_found"

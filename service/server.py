@@ -53,13 +53,21 @@ class _Runner(web.AppRunner):
 
 
 async def serve(
-    app: web.Application, listening: socket.socket, *, ready: Callable[[], None]
+    app: web.Application,
+    listening: socket.socket,
+    *,
+    ready: Callable[[], None],
+    reload: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let open requests end, for `DRAIN` seconds at most."""
+    """Serve until SIGTERM or SIGINT, then let open requests end, for `DRAIN` seconds at most.
+
+    `ready` is called once the socket listens, `reload` at each SIGHUP.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     runner = make_runner(app)
     await runner.setup()
     try:

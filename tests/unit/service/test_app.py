@@ -5,7 +5,7 @@ from aiohttp import web
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
-from service.app import Misconfigured, make_app, read_catalog
+from service.app import Misconfigured, make_app, read_catalogs
 from service.settings import Settings
 from storage.catalog import Catalog
 from storage.errors import Unavailable
@@ -75,10 +75,10 @@ class TestStarting:
         if text is not None:
             path.write_text(text)
         with pytest.raises(Misconfigured):
-            read_catalog(settings.model_copy(update={"catalog": path}))
+            read_catalogs(settings.model_copy(update={"catalog": path}))
 
     def test_the_shipped_catalog_is_one(self) -> None:
-        catalog = read_catalog(Settings(_env_file=None))
+        catalog = read_catalogs(Settings(_env_file=None)).current
         assert catalog.resolve(None) is not None
         for retired in ("dall-e-2", "dall-e-3", "gpt-image-1"):
             assert catalog.resolve(retired) is not None

@@ -49,8 +49,8 @@ class Inputs:
         return tuple(sources), mask
 
     async def _source(self, given: Input, name: str) -> Source:
-        data = await self._bytes(given, name)
         try:
+            data = await self._bytes(given, name)
             facts = inspect(data, self._limits)
             if not facts.is_plain:  # turned by EXIF, or telling where it was taken
                 data = await self._imaging.normalise_input(data)

@@ -45,6 +45,7 @@ class Line:
         self._reader: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._parting: set[asyncio.Task[None]] = set()
+        self._patience: float | None = None
         self._used = 0.0
 
     def say(self, *command: Argument) -> Answer:
@@ -88,7 +89,8 @@ class Line:
             self._hang_up(RedisConnectionError("stale"))
         if self._connection is None:
             connection = await self._redis.connection_pool.get_connection()
-            connection.socket_timeout = None  # the watch keeps the time for all commands together
+            # The watch keeps the time for all commands together.
+            self._patience, connection.socket_timeout = connection.socket_timeout, None
             self._connection = connection
             self._reader = asyncio.create_task(self._read(connection))
         return self._connection
@@ -142,6 +144,11 @@ class Line:
             parting.add_done_callback(self._parting.discard)
 
     async def _part(self, connection: AbstractConnection) -> None:
+        """Give a connection back, for another that signs in within its own time."""
+        connection.socket_timeout = self._patience
+        writer = connection._writer  # noqa: SLF001 — redis-py waits for a peer that takes nothing
+        if writer is not None:
+            writer.transport.abort()
         try:
             await connection.disconnect(nowait=True)
         finally:

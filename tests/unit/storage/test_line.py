@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -152,6 +153,61 @@ async def test_a_server_that_is_not_there_is_told_at_once_and_found_when_it_is()
     assert await commands.execute("ECHO", "back") == b"back"
     await commands.close()
     listening.close()
+
+
+async def test_a_server_that_froze_does_not_keep_who_signs_in_anew() -> None:
+    async with frozen_after(1) as port:
+        pool = BlockingConnectionPool(
+            host="127.0.0.1",
+            port=port,
+            password="secret",
+            socket_timeout=0.2,
+            retry=Retry(NoBackoff(), 0),
+        )
+        line = Line(Redis(connection_pool=pool), timeout=0.2)
+        begun = asyncio.get_running_loop().time()
+        for _ in range(3):
+            with pytest.raises(RedisTimeoutError):
+                await line.say("ECHO", "anybody")
+        assert asyncio.get_running_loop().time() - begun <= 1.5
+        await line.close()
+        await pool.disconnect()
+
+
+async def test_a_server_that_takes_nothing_more_does_not_hold_up_who_comes_later() -> None:
+    async with frozen_after(1) as port:
+        pool = BlockingConnectionPool(
+            host="127.0.0.1", port=port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)
+        )
+        line = Line(Redis(connection_pool=pool), timeout=0.2)
+        begun = asyncio.get_running_loop().time()
+        for command in (b"x" * (32 << 20), b"later", b"last"):
+            with pytest.raises((RedisTimeoutError, RedisConnectionError)):
+                await line.say("ECHO", command)
+        assert asyncio.get_running_loop().time() - begun <= 1.5
+        await line.close()
+        await pool.disconnect()
+
+
+@asynccontextmanager
+async def frozen_after(connections: int) -> AsyncIterator[int]:
+    """Serve a Redis that lets so many sign in and freezes before it has read a command."""
+    taken: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(writer)
+        if len(taken) > connections:
+            return
+        for _ in range(10):
+            if b"ECHO" in (data := await reader.read(4096)):
+                return
+            writer.write(b"+OK\r\n" * data.count(b"*"))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in taken:
+        writer.transport.abort()
 
 
 async def test_commands_said_while_connecting_are_all_answered(line: Line) -> None:

@@ -166,5 +166,5 @@ def _retry_after(value: str | None, now: float) -> float | None:
         return float(value) if len(value) < 10 else None
     try:
         return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -1,0 +1,326 @@
+"""What is owed to receivers: signed, sent, recorded, and sent again in time."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from standardwebhooks import Webhook
+
+from storage.address import Allowance
+from storage.attempt import Cost
+from storage.deliveries import Deliveries, new_delivery_id
+from storage.delivery import SCHEDULE, Delivery, DeliveryStatus, owed
+from storage.job import Job
+from storage.jobs import Jobs
+from storage.queue import holds
+from storage.redis_client import Commands
+from storage.redis_keys import WEBHOOK_QUEUE
+from storage.settings import RetentionSettings
+from storage.tenants import Tenants
+from tests.doubles import Clock, FailingObjects
+from tests.samples import NOW, a_job, a_picture
+from tests.unit.worker.loopback import Behaviour, Loopback, answer, say
+from worker.outcome import Again, Lost, Nothing, Settled
+from worker.web import Web
+from worker.webhooks import DeliveryTerms, WebhookSender
+
+
+@dataclass
+class Post:
+    """What stands around a sender."""
+
+    commands: Commands
+    clock: Clock
+    jobs: Jobs
+    deliveries: Deliveries
+    tenants: Tenants
+    sender: WebhookSender
+
+    async def owe(self, url: str, job_id: str = "job_1") -> Delivery:
+        """Let a job with one image end, and return the delivery that it owes."""
+        job = a_job(job_id, webhook_url=url)
+        await self.jobs.add(job)
+        run = job.claimed("f", NOW).attempting("first", "sketch", "f", NOW)
+        ended = run.progressed("f", [a_picture()], Cost(0.05)).settled("f", self.clock())
+        (delivery,) = owed(ended, new_delivery_id, self.clock())
+        assert await self.jobs.swap(job, ended, owing=[delivery]) is not None
+        return delivery
+
+    async def found(self, delivery: Delivery) -> Delivery:
+        found = await self.deliveries.find(delivery.id)
+        assert found is not None
+        return found
+
+    async def job(self) -> Job:
+        found = await self.jobs.find("job_1")
+        assert found is not None
+        return found
+
+    def sending(self, web: Web, objects: FailingObjects, **terms: float) -> WebhookSender:
+        return WebhookSender(
+            self.deliveries,
+            self.jobs,
+            self.tenants,
+            objects,
+            web,
+            clock=self.clock,
+            terms=DeliveryTerms(**{"timeout": 2.0, "patience": 5.0, **terms}),
+        )
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[Web]:
+    async with Web(allowance=Allowance.parse("127.0.0.0/8")) as web:
+        yield web
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> FailingObjects:
+    return FailingObjects(tmp_path)
+
+
+@pytest.fixture
+def post(commands: Commands, clock: Clock, web: Web, objects: FailingObjects) -> Post:
+    jobs, deliveries = Jobs(commands, RetentionSettings()), Deliveries(commands)
+    tenants = Tenants(commands)
+    sender = WebhookSender(
+        deliveries,
+        jobs,
+        tenants,
+        objects,
+        web,
+        clock=clock,
+        terms=DeliveryTerms(timeout=2.0, patience=5.0),
+    )
+    return Post(commands, clock, jobs, deliveries, tenants, sender)
+
+
+def replying(status: str, headers: str = "", body: bytes = b"") -> Behaviour:
+    return say(answer(body, status=status, headers=headers), then="go on")
+
+
+def fields_of(head: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in head.lower().splitlines()[1:] if line)
+
+
+# -- a message -------------------------------------------------------------------------------------
+
+
+async def test_a_receiver_that_takes_the_message_ends_it(post: Post) -> None:
+    async with Loopback(replying("204 No Content")) as server:
+        delivery = await post.owe(server.url + "/hook")
+        assert await post.sender.run(delivery.id) == Settled()
+    done = await post.found(delivery)
+    assert (done.status, [one.status for one in done.tries]) == (DeliveryStatus.DELIVERED, [204])
+    assert not await holds(post.commands, WEBHOOK_QUEUE, delivery.id)
+
+
+async def test_a_message_verifies_with_the_public_library(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url + "/hook")
+        await post.sender.run(delivery.id)
+    head, body = server.requests[0]
+    secret = await post.tenants.webhook_secret("acme")
+    fields = fields_of(head)
+    assert (fields["webhook-id"], fields["webhook-timestamp"]) == (delivery.id, str(int(NOW)))
+    assert fields["content-type"] == "application/json"
+    signature = Webhook(secret).sign(delivery.id, datetime.fromtimestamp(NOW, UTC), body.decode())
+    sent = next(line for line in head.splitlines() if line.lower().startswith("webhook-signature"))
+    assert sent.split(": ", 1)[1] == signature
+
+
+async def test_a_message_shows_the_job_with_fresh_links_and_without_its_prompt(
+    post: Post,
+) -> None:
+    message, body = await sent_after(post, 3600.0)
+    assert (message["type"], message["timestamp"]) == ("job.succeeded", "2027-01-15T08:00:00.000Z")
+    data = message["data"]
+    assert (data["id"], data["status"], data["cost"]["amount"]) == ("job_1", "succeeded", 0.05)
+    assert data["images"][0]["url_expires_at"] == int(NOW) + 3600 + 900
+    assert b"lighthouse" not in body
+
+
+async def test_a_job_that_was_deleted_is_said_to_be(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url)
+        await post.jobs.remove(await post.job())
+        assert await post.sender.run(delivery.id) == Settled()
+    message = orjson.loads(server.requests[0][1])
+    assert message["data"] == {"id": "job_1", "object": "job", "deleted": True}
+
+
+async def sent_after(post: Post, seconds: float) -> tuple[dict[str, Any], bytes]:
+    """Return the message, as JSON and as bytes, when it is sent so late."""
+    async with Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url)
+        post.clock.advance(seconds)
+        await post.sender.run(delivery.id)
+    body = server.requests[0][1]
+    return orjson.loads(body), body
+
+
+# -- trying again ----------------------------------------------------------------------------------
+
+
+async def test_a_receiver_in_trouble_is_tried_again_by_the_schedule(post: Post) -> None:
+    async with Loopback(replying("500 Oops")) as server:
+        delivery = await post.owe(server.url)
+        for wait in SCHEDULE[1:]:
+            outcome = await post.sender.run(delivery.id)
+            assert isinstance(outcome, Again)
+            assert 0.79 * wait <= outcome.after <= 1.21 * wait + 1
+            post.clock.advance(outcome.after)
+        assert await post.sender.run(delivery.id) == Settled()
+    failed = await post.found(delivery)
+    assert (failed.status, len(failed.tries)) == (DeliveryStatus.FAILED, 10)
+    assert not await holds(post.commands, WEBHOOK_QUEUE, delivery.id)
+
+
+async def test_every_try_carries_the_same_id_and_a_time_of_its_own(post: Post) -> None:
+    async with Loopback(replying("503 Later")) as server:
+        delivery = await post.owe(server.url)
+        for _ in range(3):
+            outcome = await post.sender.run(delivery.id)
+            assert isinstance(outcome, Again)
+            post.clock.advance(outcome.after)
+    heads = [fields_of(head) for head, _ in server.requests]
+    assert {head["webhook-id"] for head in heads} == {delivery.id}
+    assert len({head["webhook-timestamp"] for head in heads}) == 3
+    assert len({head["webhook-signature"] for head in heads}) == 3
+
+
+async def test_a_receiver_that_is_gone_is_left_alone(post: Post) -> None:
+    async with Loopback(replying("410 Gone")) as server:
+        delivery = await post.owe(server.url)
+        assert await post.sender.run(delivery.id) == Settled()
+        assert await post.sender.run(delivery.id) == Nothing()
+    assert (await post.found(delivery)).status is DeliveryStatus.GONE
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("hint", "after"),
+    [
+        ("120", 120.0),
+        ("1", None),
+        ("999999999", 3600.0),
+        (format_datetime(datetime.fromtimestamp(NOW + 200, UTC), usegmt=True), 200.0),
+        (format_datetime(datetime.fromtimestamp(NOW - 200, UTC), usegmt=True), None),
+        ("soon", None),
+        ("-5", None),
+        ("9" * 400, None),
+        ("Mon, 01 Jan 0001 00:00:00 -0000", None),
+        ("Mon, 01 Jan 2030 00:00:00 +99999999999999999999", None),
+    ],
+)
+async def test_a_receivers_hint_is_kept_within_reason(
+    post: Post, hint: str, after: float | None
+) -> None:
+    async with Loopback(replying("429 Too Many", f"Retry-After: {hint}\r\n")) as server:
+        outcome = await post.sender.run((await post.owe(server.url)).id)
+    assert isinstance(outcome, Again)
+    if after is None:
+        assert 4.0 <= outcome.after <= 6.0
+    else:
+        assert outcome.after == pytest.approx(after, abs=1)
+
+
+async def test_a_receiver_that_hangs_is_left_in_time(
+    post: Post, web: Web, objects: FailingObjects
+) -> None:
+    async with Loopback(say(then="hang")) as server:
+        delivery = await post.owe(server.url)
+        outcome = await post.sending(web, objects, timeout=0.05).run(delivery.id)
+    assert isinstance(outcome, Again)
+    (one,) = (await post.found(delivery)).tries
+    assert (one.status, one.error is not None) == (None, True)
+
+
+async def test_a_receiver_that_is_not_there_is_a_failed_try(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url)
+    assert isinstance(await post.sender.run(delivery.id), Again)
+    assert (await post.found(delivery)).tries[0].status is None
+
+
+async def test_a_redirect_is_not_followed(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as inside:
+        moved = replying("302 Found", f"Location: {inside.url}/\r\n")
+        async with Loopback(moved) as server:
+            delivery = await post.owe(server.url)
+            assert isinstance(await post.sender.run(delivery.id), Again)
+    assert (await post.found(delivery)).tries[0].status == 302
+    assert inside.connections == 0
+
+
+async def test_a_receiver_inside_the_house_is_never_reached(
+    post: Post, objects: FailingObjects
+) -> None:
+    async with Web() as strict, Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url.replace("http:", "https:"))
+        outcome = await post.sending(strict, objects).run(delivery.id)
+    assert isinstance(outcome, Again)
+    assert server.connections == 0
+
+
+async def test_the_schedule_can_be_stretched(post: Post, web: Web, objects: FailingObjects) -> None:
+    async with Loopback(replying("500 Oops")) as server:
+        outcome = await post.sending(web, objects, scale=0.01).run((await post.owe(server.url)).id)
+    assert isinstance(outcome, Again)
+    assert outcome.after < 0.07
+
+
+async def test_the_beginning_of_the_reply_is_kept_for_its_owner(post: Post) -> None:
+    async with Loopback(replying("500 Oops", body=b"\xff" + b"x" * 5000)) as server:
+        delivery = await post.owe(server.url)
+        await post.sender.run(delivery.id)
+    reply = (await post.found(delivery)).tries[0].reply
+    assert len(reply) == 1024
+    assert reply.startswith("\ufffdxxx")
+
+
+# -- never too often -------------------------------------------------------------------------------
+
+
+async def test_there_is_nothing_to_do_for_a_delivery_that_never_was(post: Post) -> None:
+    assert await post.sender.run("msg_0") == Nothing()
+
+
+async def test_a_delivery_claimed_before_its_time_is_put_back_and_not_sent(post: Post) -> None:
+    async with Loopback(replying("500 Oops")) as server:
+        delivery = await post.owe(server.url)
+        first = await post.sender.run(delivery.id)
+        again = await post.sender.run(delivery.id)
+    assert isinstance(first, Again)
+    assert isinstance(again, Again)
+    assert again.after == pytest.approx(first.after, abs=0.01)
+    assert len(server.requests) == 1
+
+
+async def test_a_try_that_somebody_else_recorded_first_is_not_recorded_twice(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        delivery = await post.owe(server.url)
+
+        class Slow(Deliveries):
+            async def find(self, delivery_id: str) -> Delivery | None:
+                found = await super().find(delivery_id)
+                assert await post.sender.run(delivery_id) == Settled()
+                post.clock.advance(1)
+                return found
+
+        slow = WebhookSender(
+            Slow(post.commands),
+            post.jobs,
+            post.tenants,
+            post.sender._objects,
+            post.sender._web,
+            clock=post.clock,
+            terms=DeliveryTerms(timeout=2.0),
+        )
+        assert await slow.run(delivery.id) == Lost()
+    assert len((await post.found(delivery)).tries) == 1

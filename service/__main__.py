@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     changed = tenants.add_parser("set", help="make a tenant, or change its limits")
     changed.add_argument("id")
     changed.add_argument("--weight", type=float)
+    changed.add_argument("--spend-per-day", metavar="USD|none")
     return parser
 
 

@@ -20,6 +20,7 @@ from service.reception import Reception
 from service.routes import add_routes
 from service.settings import Settings
 from storage.address import Allowance
+from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
 from storage.changes import Changes
@@ -92,6 +93,7 @@ def _context(
     jobs = Jobs(commands, settings.retention, crash=CrashPoint(settings.crash_at))
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
+    bills = Bills(commands)
     availability = Availability(commands)
     progress = Progress(jobs, changes, keep_alive=settings.limits.keep_alive)
     intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
@@ -100,6 +102,7 @@ def _context(
         catalogs=catalogs,
         commands=commands,
         jobs=jobs,
+        bills=bills,
         changes=changes,
         objects=objects,
         tenants=tenants,
@@ -113,6 +116,7 @@ def _context(
             progress=progress,
             intake=intake,
             availability=availability,
+            bills=bills,
             allowance=allowance,
             limits=settings.limits,
         ),

@@ -1,6 +1,7 @@
 """The operator's commands: tenants and their keys, from a terminal beside the service."""
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -64,17 +65,36 @@ async def _revoke_key(tenants: Tenants, asked: argparse.Namespace, now: float) -
 
 async def _list_tenants(tenants: Tenants, asked: argparse.Namespace, now: float) -> None:
     for tenant in await tenants.all():
-        _say(f"{tenant.id}\tweight {tenant.weight:g}")
+        _say(_line(tenant))
 
 
 async def _set_tenant(tenants: Tenants, asked: argparse.Namespace, now: float) -> None:
     tenant = await tenants.add(Tenant(id=_tenant_id(asked.id), created_at=now))
+    if asked.spend_per_day is not None:
+        tenant = replace(tenant, spend_per_day=_dollars(asked.spend_per_day))
     if asked.weight is not None:
         if not 0 < asked.weight <= 1000:
             raise Invalid("A weight is above 0 and at most 1000.")
         tenant = replace(tenant, weight=asked.weight)
     await tenants.put(tenant)
-    _say(f"{tenant.id}\tweight {tenant.weight:g}")
+    _say(_line(tenant))
+
+
+def _line(tenant: Tenant) -> str:
+    limit = "none" if tenant.spend_per_day is None else f"{tenant.spend_per_day:g} USD"
+    return f"{tenant.id}\tweight {tenant.weight:g}\tspend per day {limit}"
+
+
+def _dollars(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < 1e9:
+        raise Invalid("A limit is an amount in USD, or none.")
+    return amount
 
 
 def _tenant_id(text: str) -> str:

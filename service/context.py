@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.progress import Progress
 from service.reception import Reception
 from service.settings import Settings
+from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
 from storage.changes import Changes
@@ -33,6 +34,7 @@ class Context:
     catalogs: Catalogs
     commands: Commands
     jobs: Jobs
+    bills: Bills
     changes: Changes
     objects: Objects
     tenants: Tenants

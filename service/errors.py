@@ -55,7 +55,7 @@ _REFUSALS: Final[Mapping[type[Error], _Answer]] = {
     Unavailable: _Answer(503, _SERVER, "unavailable"),
     Error: _Answer(500, _SERVER, "internal_error"),
 }
-_BY_CODE: Final = {"idempotency_key_reused": 422}
+_BY_CODE: Final = {"idempotency_key_reused": 422, "budget_exceeded": 402}
 
 # What a synchronous client is told of a job that ended badly.
 _FAILURES: Final[Mapping[FailureCode, _Answer]] = {
@@ -172,6 +172,13 @@ def failure_error(failure: Failure) -> dict[str, dict[str, Any]]:
     """Return the JSON of the error that a synchronous client is told of a failure."""
     answer = _FAILURES[failure.code]
     return error_document(answer.type, answer.code, failure.message)
+
+
+def end_error(job: Job) -> dict[str, dict[str, Any]]:
+    """Return the JSON of the error with which a stream ends that has nothing to show."""
+    if job.error is not None:
+        return failure_error(job.error)
+    return error_document(_SERVER, "still_running", f"The job {job.id} is still running.")
 
 
 def _of_failure(error: JobFailed) -> web.Response:

@@ -6,8 +6,10 @@ from typing import Final
 from service.body import Body
 from service.context import Call
 from service.intake import Given
+from service.responses import image_of
 from service.wire.pictures import Picture
 from storage.errors import Invalid
+from storage.request import Input
 
 
 MAX_IMAGES: Final = 16
@@ -18,7 +20,31 @@ async def named(call: Call, picture: Picture, param: str) -> Given:
     """Return the one image that a field names."""
     if picture.image_url is not None:
         return await call.context.intake.read(picture.image_url, param)
-    raise Invalid("There is no such file.", param=param, code="file_not_found")
+    given = await _kept(call, picture.file_id or "")
+    if given is None:
+        raise Invalid("There is no such file.", param=param, code="file_not_found")
+    return given
+
+
+async def _kept(call: Call, name: str) -> Given | None:
+    """Return an image of the tenant's that is kept already, by its name."""
+    if (made := image_of(name)) is None:
+        return None
+    job_id, index = made
+    job = await call.context.jobs.get(call.tenant.id, job_id)
+    if job is None or index >= len(job.images) or job.images[index].key is None:
+        return None
+    image = job.images[index]
+    return Given(
+        Input(
+            key=image.key,
+            content_type=image.content_type,
+            width=image.width,
+            height=image.height,
+            bytes=image.bytes,
+            sha256=image.sha256,
+        )
+    )
 
 
 async def all_named(call: Call, pictures: Sequence[Picture], param: str) -> tuple[Given, ...]:

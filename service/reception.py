@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from service.availability import Availability
+from service.cost import budget_of, check_cost, set_aside
 from service.draft import Draft
 from service.intake import Intake, inputs_of
 from service.progress import Progress, Watched
 from service.settings import LimitSettings
 from storage.address import Allowance, check_url
+from storage.bills import Bills
 from storage.catalog import Deployment, Model
 from storage.catalogs import Catalogs
 from storage.errors import Conflict, Invalid, Missing, TooMany
@@ -22,6 +24,7 @@ from storage.fit import Fit, fit, unfit
 from storage.image import Image
 from storage.job import Job, JobId, JobType
 from storage.jobs import Idempotency, Jobs, new_job_id
+from storage.quote import Quote, quotes
 from storage.request import Adaptation, Request
 from storage.tenant import Tenant
 
@@ -47,6 +50,7 @@ class Reception:
         progress: Progress,
         intake: Intake,
         availability: Availability,
+        bills: Bills,
         allowance: Allowance,
         limits: LimitSettings,
     ) -> None:
@@ -55,6 +59,7 @@ class Reception:
         self._progress = progress
         self._intake = intake
         self._availability = availability
+        self._bills = bills
         self._allowance = allowance
         self._limits = limits
 
@@ -82,19 +87,32 @@ class Reception:
         async with self._progress.of(taken) as watched:
             yield watched
 
+    def quoted(self, asker: Asker, draft: Draft) -> tuple[Job, list[Quote]]:
+        """Return the job that the draft would be and what each deployment would charge for it."""
+        model = self._model(draft)
+        self._check_text(draft.request)
+        job = self._job(asker, draft, model)
+        return job, quotes(job.request, model.deployments)
+
     # -- deciding ---------------------------------------------------------------------------------
 
     async def _decided(self, asker: Asker, draft: Draft) -> Job:
+        model = self._model(draft)
+        self._check_text(draft.request)
+        job = self._job(asker, draft, model)
+        able = self._able(job, model)
+        await self._availability.check(model, asker.now)
+        if asker.tenant.spend_per_day is None:
+            return job
+        return replace(job, reserved=set_aside(job.request, able))
+
+    def _model(self, draft: Draft) -> Model:
         model = self._catalogs.current.resolve(draft.model)
         if model is None:
             raise Missing(
                 "There is no such model; see GET /v1/models.", param="model", code="model_not_found"
             )
-        self._check_text(draft.request)
-        job = self._job(asker, draft, model)
-        self._check_fit(job, model)
-        await self._availability.check(model, asker.now)
-        return job
+        return model
 
     def _job(self, asker: Asker, draft: Draft, model: Model) -> Job:
         job_id = new_job_id()
@@ -130,8 +148,11 @@ class Reception:
                     code="string_too_long",
                 )
 
-    def _check_fit(self, job: Job, model: Model) -> None:
-        """Refuse what no deployment can do, what `strict` forbids and what costs too much."""
+    def _able(self, job: Job, model: Model) -> list[Deployment]:
+        """Return the deployments that can do the job.
+
+        Refuses what none of them can, what `strict` forbids and what costs too much.
+        """
         request = job.request
         if request.mask is not None and not request.images:
             raise Invalid("A mask needs an image.", param="mask", code="invalid_value")
@@ -146,8 +167,8 @@ class Reception:
             )
         if job.strict:
             _check_exact(job, able)
-        if job.max_cost is not None:
-            _check_cost(job, able, job.max_cost)
+        check_cost(job, able)
+        return able
 
     def _webhook_url(self, text: str | None) -> str | None:
         if text is None:
@@ -165,7 +186,12 @@ class Reception:
             idempotency = Idempotency(asker.idempotency_key, draft.body.fingerprint(draft.door))
         kept = await self._intake.keep(job.id, job.tenant, draft.given)
         try:
-            added = await self._jobs.add(job, weight=asker.tenant.weight, idempotency=idempotency)
+            added = await self._jobs.add(
+                job,
+                weight=asker.tenant.weight,
+                idempotency=idempotency,
+                budget=await budget_of(asker.tenant, self._bills, asker.now),
+            )
         except (Conflict, Invalid, TooMany):
             await self._intake.forget(kept)
             raise
@@ -203,23 +229,6 @@ def _check_exact(job: Job, able: Sequence[Deployment]) -> None:
             f"{lost[0].param} cannot be applied as asked.",
             param=lost[0].param,
             code="not_applicable",
-        )
-
-
-def _check_cost(job: Job, able: Sequence[Deployment], limit: float) -> None:
-    """Refuse a job when every deployment that can is known to cost more than its limit."""
-    request = job.request
-    costs = [
-        deployment.price.of_images(
-            request.n, inputs=len(request.images), quality=request.quality
-        ).amount
-        for deployment in able
-    ]
-    if all(cost is not None and cost > limit for cost in costs):
-        raise Invalid(
-            "Every deployment of the model costs more than max_cost.",
-            param="max_cost",
-            code="max_cost_exceeded",
         )
 
 

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.context import Call, Context
-from service.endpoints import health, images, job_events, jobs, models, results, webhooks
+from service.endpoints import (
+    chat,
+    health,
+    images,
+    job_events,
+    jobs,
+    models,
+    quotes,
+    responses,
+    results,
+    usage,
+    webhooks,
+)
 from service.limits import check_headers
 from service.logs import REQUEST_ID, TENANT
 from storage.errors import Error
@@ -43,6 +55,14 @@ ROUTES = (
     Route("POST", "/v1/images/edits", images.edits, Scope.SUBMIT),
     Route("POST", "/v1/images/variations", images.variations, Scope.SUBMIT),
     Route("POST", "/api/images/generations", images.hub_generations, Scope.SUBMIT),
+    Route("POST", "/v1/chat/completions", chat.completions, Scope.SUBMIT),
+    Route("POST", "/api/v1/chat/completions", chat.completions, Scope.SUBMIT),
+    Route("POST", "/v1/responses", responses.create, Scope.SUBMIT),
+    Route("GET", "/v1/responses/{id}", responses.show, Scope.READ),
+    Route("DELETE", "/v1/responses/{id}", responses.delete, Scope.SUBMIT),
+    Route("POST", "/v1/responses/{id}/cancel", responses.cancel, Scope.SUBMIT),
+    Route("POST", "/v1/quotes", quotes.create, Scope.READ),
+    Route("GET", "/v1/usage", usage.show, Scope.READ),
     Route("GET", "/v1/models", models.list_, Scope.READ),
     Route("GET", "/v1/models/{id:.+}", models.show, Scope.READ),
     Route("GET", "/v1/webhook-secret", webhooks.secret, Scope.READ),

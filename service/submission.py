@@ -16,8 +16,10 @@ from service.logs import JOB_ID
 from service.preference import Preference, idempotency_key, preference
 from service.reception import Asker
 from service.replies import made
+from storage.catalog import Catalog
 from storage.document import job_document, links_of
 from storage.job import Job
+from storage.request import Adaptation
 
 
 Show = Callable[[Job, dict[str, str]], Awaitable[web.StreamResponse]]
@@ -74,6 +76,25 @@ async def answer_when_ended(call: Call, draft: Draft, show: Show) -> web.StreamR
     if prefers.is_stated:
         return job_response(call, job, status=202, headers=headers)
     raise StillRunning(job)
+
+
+def model_for_tool(
+    catalog: Catalog, tool_model: str | None, body_model: str | None
+) -> tuple[str | None, tuple[Adaptation, ...]]:
+    """Return the model that an image tool should use, and what had to be said in other words.
+
+    The tool's own model counts. A request that names only a model of ours means that one; any other
+    name is that of a text model, which hands the work to the default model.
+    """
+    if tool_model is not None:
+        return tool_model, ()
+    if body_model is None or catalog.resolve(body_model) is not None:
+        return body_model, ()
+    used = catalog.resolve(None)
+    adapted = Adaptation(
+        param="model", action="adapted", requested=body_model, used=used.name if used else None
+    )
+    return None, (adapted,)
 
 
 def preference_headers(prefers: Preference, wait: float, *, ended: bool) -> dict[str, str]:

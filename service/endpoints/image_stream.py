@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.context import Call
 from service.draft import Draft
-from service.errors import error_document, failure_error
+from service.errors import end_error, error_document
 from service.events import Events
 from service.logs import JOB_ID
 from service.progress import Preview, Quiet, Watched
@@ -78,13 +78,8 @@ async def _tell_images(call: Call, job: Job, events: Events, told: set[int]) -> 
 
 async def tell_failure(job: Job, events: Events) -> None:
     """Send an error when the stream is over without any image."""
-    if not job.is_ended:
-        document = error_document("server_error", "still_running", "The job is still running.")
-    elif job.error is not None and not made(job):
-        document = failure_error(job.error)
-    else:
-        return
-    await events.send({"type": "error", **document}, event="error")
+    if not (job.is_ended and made(job)):
+        await events.send({"type": "error", **end_error(job)}, event="error")
 
 
 async def completed_event(

@@ -148,7 +148,7 @@ def stated(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-# -- showing ---------------------------------------------------------------------------------------
+# -- showing -------------------------------------------------------------------------------------
 
 
 async def send_links(

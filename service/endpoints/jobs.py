@@ -33,7 +33,7 @@ async def create(call: Call) -> web.StreamResponse:
         call.request, context.settings.limits, context.intake, files=FILES
     )
     try:
-        draft = await _draft(call, body)
+        draft = await draft_of(call, body)
         return await answer_at_once(call, draft)
     finally:
         body.discard()
@@ -74,29 +74,41 @@ async def list_(call: Call) -> web.StreamResponse:
 
 async def cancel(call: Call) -> web.StreamResponse:
     """End a job that has not ended; what it made so far is kept."""
-    for _ in range(_TRIES):
-        job = await job_of(call)
-        now = call.context.clock()
-        ended = job.cancelled(now)
-        owing = owed(ended, new_delivery_id, now)
-        written = await call.context.jobs.swap(job, ended, owing=owing)
-        if written is not None:
-            await call.context.jobs.tell_cancelled(written)
-            return job_response(call, written)
-    raise Conflict("The job is changing too fast to be cancelled; try again.", code="job_busy")
+    return job_response(call, await cancelled(call, call.request.match_info["id"]))
 
 
 async def delete(call: Call) -> web.StreamResponse:
     """Forget a job that has ended, with all its objects."""
     job = await job_of(call)
-    if not job.is_ended:
-        raise Conflict("The job has not ended; cancel it first.", code="job_not_ended")
-    prefix = f"t/{job.tenant}/{job.id}/"
-    objects = call.context.objects
-    await objects.delete([key async for key, _ in objects.keys(prefix)])
-    await call.context.jobs.remove(job)
+    await forget(call, job)
     document = {"id": job.id, "object": "job", "deleted": True}
     return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+async def cancelled(call: Call, job_id: str) -> Job:
+    """End a job and return it; raises `Conflict` when it has ended."""
+    jobs = call.context.jobs
+    for _ in range(_TRIES):
+        job = await jobs.get(call.tenant.id, job_id)
+        if job is None:
+            raise Missing("There is no such job.", code="job_not_found")
+        now = call.context.clock()
+        ended = job.cancelled(now)
+        written = await jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
+        if written is not None:
+            await jobs.tell_cancelled(written)
+            return written
+    raise Conflict("The job is changing too fast to be cancelled; try again.", code="job_busy")
+
+
+async def forget(call: Call, job: Job) -> None:
+    """Remove an ended job with all its objects."""
+    if not job.is_ended:
+        raise Conflict("The job has not ended; cancel it first.", code="job_not_ended")
+    objects = call.context.objects
+    prefix = f"t/{job.tenant}/{job.id}/"
+    await objects.delete([key async for key, _ in objects.keys(prefix)])
+    await call.context.jobs.remove(job)
 
 
 async def image(call: Call) -> web.StreamResponse:
@@ -126,7 +138,8 @@ async def job_of(call: Call) -> Job:
     return job
 
 
-async def _draft(call: Call, body: Body) -> Draft:
+async def draft_of(call: Call, body: Body) -> Draft:
+    """Return what a submission on the native door asks for."""
     ask = read(JobRequest, body.typed(JobRequest))
     images = (*await all_named(call, ask.images, "images"), *files_of(body, "images"))
     if len(images) > MAX_IMAGES:

@@ -30,6 +30,8 @@ MAX_SIDE: Final = 16_384
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _RATIO: Final = re.compile(r"[1-9][0-9]{0,3}(?:\.[0-9])?:[1-9][0-9]{0,3}(?:\.[0-9])?")
 _EVENTS: Final = frozenset({*EVENTS, "*", "job.*"})
+_FORMS: Final = frozenset({"text", "list"})
+_EITHER: Final = frozenset({"content", "input"})
 _BLANK: Final = re.compile(r"[\s\u200b\u200c\u200d\u2060\ufeff\u00ad]*")
 
 
@@ -129,13 +131,23 @@ def read(model: type[M], fields: dict[str, Any]) -> M:
         raise _invalid(error) from None
 
 
+def _named(steps: tuple[int | str, ...]) -> str:
+    """Return a field's name, without the steps that say which form of a text-or-list was read."""
+    names = [
+        str(step)
+        for at, step in enumerate(steps)
+        if not (at and step in _FORMS and steps[at - 1] in _EITHER)
+    ]
+    return ".".join(names)[:100]
+
+
 def _invalid(error: ValidationError) -> Invalid:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     kind = first["type"]
-    param = ".".join(str(step) for step in first["loc"])[:100]
+    param = _named(first["loc"])
     if kind == "extra_forbidden":
         return Invalid(f"Unknown parameter: {param}.", param=param, code="unknown_parameter")
     if kind == "missing":
         return Invalid(f"Missing parameter: {param}.", param=param, code="missing_parameter")
-    said = first["msg"].removeprefix("Value error, ")
+    said = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
     return Invalid(f"Invalid {param}: {said[:300]}.", param=param, code="invalid_value")

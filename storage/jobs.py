@@ -130,7 +130,7 @@ class Jobs:
         if idempotency is not None:
             keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
         self._crash.visit("add")
-        code, *rest = await self._commands.eval(scripts.ADD, keys, args)
+        code, *rest = await self._commands.eval(scripts.ADD, keys, args, takes_in=True)
         self._crash.visit("added")
         if code == -1:
             message = "This Idempotency-Key was used for a different request."

@@ -4,6 +4,7 @@ What Redis or the network cannot do becomes `Unavailable`, here and for everybod
 knows redis-py's exceptions.
 """
 
+import re
 from collections.abc import Awaitable
 from typing import Any, TypeAlias
 
@@ -32,7 +33,10 @@ from storage.settings import RedisSettings
 
 AnyRedis: TypeAlias = Redis
 
-_NO_WRITES = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "BUSY")
+FULL = "store_full"
+_WROTE = "redis.call('DEL', '')\n"
+# Before Redis 7, the word stands in the middle of what is said about a script.
+_NO_WRITES = re.compile(r"(?:^|-)(?:OOM|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|BUSY)\b")
 
 
 def connect(settings: RedisSettings, *, socket_timeout: float | None = None) -> ArqRedis:
@@ -64,9 +68,9 @@ def unavailable(error: Exception) -> Unavailable | None:
     ):
         return Unavailable("The job store does not answer.", code="store_unavailable")
     if isinstance(error, OutOfMemoryError) or (
-        isinstance(error, ResponseError) and str(error).startswith(_NO_WRITES)
+        isinstance(error, ResponseError) and _NO_WRITES.search(str(error)) is not None
     ):
-        return Unavailable("The job store takes no writes.", code="store_full", retry_after=5.0)
+        return Unavailable("The job store takes no writes.", code=FULL, retry_after=5.0)
     if isinstance(error, OSError | TimeoutError):
         return Unavailable("The job store does not answer.", code="store_unavailable")
     return None
@@ -96,9 +100,21 @@ class Commands:
         """Send a command at once; await what is returned for Redis's answer."""
         return answered(self._line.say(*command))
 
-    async def eval(self, script: str, keys: list[str], args: list[Argument]) -> Any:
-        """Run a Lua script, sent as text each time: it costs no more and survives a failover."""
-        return await self.execute("EVAL", script, len(keys), *keys, *args)
+    async def eval(
+        self, script: str, keys: list[str], args: list[Argument], *, takes_in: bool = False
+    ) -> Any:
+        """Run a Lua script, sent as text each time: it costs no more and survives a failover.
+
+        While Redis's memory is full, a script that takes something in is refused; any other goes on
+        over the limit, since what was taken in must come to its end.
+        """
+        try:
+            return await self.execute("EVAL", script, len(keys), *keys, *args)
+        except Unavailable as error:
+            if takes_in or error.code != FULL:
+                raise
+        # Redis refuses a script at its first write only: nothing of it was done.
+        return await self.execute("EVAL", _WROTE + script, len(keys), *keys, *args)
 
     async def close(self) -> None:
         """Let what is under way end, then close every connection."""

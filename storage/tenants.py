@@ -67,6 +67,9 @@ class Tenants:
         Its form is that of Standard Webhooks: `whsec_` and 32 random bytes in base64.
         """
         key = redis_keys.webhook_secret(tenant_id)
-        fresh = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-        await self._commands.execute("SET", key, fresh, "NX")
-        return str((await self._commands.execute("GET", key)).decode())
+        known = await self._commands.execute("GET", key)
+        if known is None:
+            fresh = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+            await self._commands.execute("SET", key, fresh, "NX")
+            known = await self._commands.execute("GET", key)
+        return str(known.decode())

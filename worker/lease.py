@@ -124,6 +124,11 @@ class LeaseWorker(Worker):
         while True:
             await self._poll_iteration()
 
+    async def record_health(self) -> None:
+        """Say that the worker lives, for arq's tools; no work waits until that can be written."""
+        with contextlib.suppress(RedisError, OSError):
+            await super().record_health()
+
     async def _poll_iteration(self) -> None:
         try:
             if self._outage:

@@ -5,10 +5,12 @@ thing that must be on record. Several calls of one attempt share a run, so write
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from storage.deliveries import new_delivery_id
 from storage.delivery import Delivery, owed
+from storage.errors import Unavailable
 from storage.job import Job, Superseded
 from storage.jobs import Jobs
 from worker.outage import outlast
@@ -71,7 +73,8 @@ class Run:
         return written
 
     async def preview(self, partial: Partial, first_index: int) -> None:
-        """Tell those who stream the job of a preview; it is not worth waiting out an outage for."""
-        await self._jobs.tell_partial(
-            self.job, first_index + partial.index, partial.sequence, partial.data
-        )
+        """Tell those who stream the job of a preview, unless Redis is away or full just now."""
+        with contextlib.suppress(Unavailable):
+            await self._jobs.tell_partial(
+                self.job, first_index + partial.index, partial.sequence, partial.data
+            )

@@ -170,7 +170,8 @@ class Ledger:
         jobs = await self.ended(within=within)
         if hooks:
             await self.told(within=within)
-        open_ = {i for i, job in jobs.items() if job.get("status") not in ENDED}
+        lost = {i for i, job in jobs.items() if "status" not in job}
+        open_ = {i for i, job in jobs.items() if i not in lost and job["status"] not in ENDED}
         again = dict(zip(jobs, await self._all(list(jobs)), strict=True))
         messages: dict[str, list[tuple[str, str]]] = {}
         for message_id, body in self.stand.receiver.messages:
@@ -181,18 +182,20 @@ class Ledger:
             jobs=len(jobs),
             outcomes=Counter(str(job.get("status")) for job in jobs.values()),
             orphans=await self._orphans(jobs),
-            lost=sum("status" not in job for job in jobs.values()),
+            lost=len(lost),
             unended=len(open_),
             moved=sum(_moved(job, again[i]) for i, job in jobs.items()),
-            untold=sum(not told[i] for i in jobs) if hooks else 0,
+            untold=sum(not told[i] for i in jobs.keys() - lost) if hooks else 0,
             told_twice=sum(len({m for m, _ in told[i]}) > 1 for i in jobs),
             told_wrong=sum(
-                any(kind != f"job.{job.get('status')}" for _, kind in told[i])
+                any(kind != f"job.{job['status']}" for _, kind in told[i])
                 for i, job in jobs.items()
+                if i not in lost
             ),
             unrecorded_calls=sum(
                 max(calls[self.prompts[i]] - len(job.get("attempts", ())), 0)
                 for i, job in jobs.items()
+                if i not in lost
             ),
             dangling=sum(await self._each(self._dangling, list(jobs.values()))),
             left=await self._left(jobs.keys() - open_),
@@ -227,11 +230,8 @@ class Ledger:
             for i in jobs
             if (root / i).is_dir()
         )
-        named = sum(
-            image["status"] == "succeeded"
-            for job in jobs.values()
-            for image in job.get("images", ())
-        )
+        images = [image for job in jobs.values() for image in job.get("images", ())]
+        named = len([image for image in images if image["status"] == "succeeded"])
         return max(kept - named, 0)
 
     async def _left(self, ids: Iterable[str]) -> int:

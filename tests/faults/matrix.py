@@ -8,14 +8,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.faults import services, workers
+from tests.faults import services, stores, workers
 from tests.faults.row import Measure, NotRun, Row, Scale
 from tests.faults.stand import Stand, standing
 
 
 PATIENCE = 1800.0  # seconds for one row
 ROWS: dict[str, Row] = {
-    row.id: row for row in sorted((*workers.ROWS, *services.ROWS), key=lambda row: int(row.id[1:]))
+    row.id: row
+    for row in sorted(
+        (*workers.ROWS, *services.ROWS, *stores.ROWS), key=lambda row: int(row.id[1:])
+    )
 }
 
 

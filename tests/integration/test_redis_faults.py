@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from storage import redis_keys
 from storage.changes import Changes
 from storage.errors import Unavailable
 from storage.jobs import Jobs
+from storage.queue import Queue
 from storage.redis_client import Commands, connect
 from storage.settings import RedisSettings, RetentionSettings
 from tests.redisserver import RedisServer
@@ -79,7 +81,9 @@ async def test_a_frozen_redis_holds_nobody_up_for_long(own_redis: RedisServer, j
     assert await jobs.find("job_1") is not None
 
 
-async def test_a_full_redis_refuses_writes_and_still_reads(jobs: Jobs, commands: Commands) -> None:
+async def test_a_full_redis_takes_nothing_in_and_still_ends_what_it_has(
+    jobs: Jobs, commands: Commands
+) -> None:
     job = a_job()
     await jobs.add(job)
     await commands.execute("CONFIG", "SET", "maxmemory", "1")
@@ -87,12 +91,16 @@ async def test_a_full_redis_refuses_writes_and_still_reads(jobs: Jobs, commands:
         await jobs.add(a_job("job_2", request=a_request(prompt="a secret prompt")))
     assert refusal.value.code == "store_full"
     assert "secret" not in str(refusal.value)
-    with pytest.raises(Unavailable):
-        await jobs.swap(job, job.claimed("f", NOW))
-    assert await jobs.find(job.id) == job
     assert await jobs.find("job_2") is None
-    await commands.execute("CONFIG", "SET", "maxmemory", "0")
-    assert await jobs.swap(job, job.claimed("f", NOW)) is not None
+    queue = Queue(commands, redis_keys.IMAGE_QUEUE, token="w", lease=10)
+    assert [task for task, _ in (await queue.claim(5)).tasks] == [job.id]
+    running = await jobs.swap(job, job.claimed("f", NOW))
+    assert running is not None
+    assert await queue.renew([job.id]) == frozenset()
+    ended = await jobs.swap(running, running.cancelled(NOW))
+    assert ended is not None
+    assert await jobs.find(job.id) == ended
+    assert not await jobs.is_queued(job)
 
 
 async def test_who_listens_is_told_again_after_an_outage(

@@ -65,6 +65,10 @@ def test_a_redis_that_does_not_answer_is_unavailable(error: Exception) -> None:
         ResponseError("MISCONF Redis is configured to save RDB snapshots"),
         ResponseError("NOREPLICAS Not enough good replicas to write."),
         ResponseError("MASTERDOWN Link with MASTER is down"),
+        ResponseError(
+            "Error running script (call to f_0): @user_script:21: @user_script: 21: "
+            "-OOM command not allowed when used memory > 'maxmemory'."
+        ),
     ],
 )
 def test_a_redis_that_takes_no_writes_is_unavailable_for_longer(error: Exception) -> None:

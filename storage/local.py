@@ -115,8 +115,10 @@ class LocalObjects:
     async def get(self, key: str, *, limit: int) -> bytes | None:
         file = self.file(key)
         # What was kept a moment ago is still in memory; reading that needs no thread.
-        data = _in_memory(file, limit)
-        return data if data is not None else await self._run(partial(_read, file, limit))
+        if (data := _in_memory(file, limit)) is None:
+            return await self._run(partial(_read, file, limit))
+        await asyncio.sleep(0)  # whoever reads one after the other lets others have their turn
+        return data
 
     async def stream(
         self, key: str, *, start: int = 0, end: int | None = None

@@ -50,6 +50,8 @@ def request_of(ask: Looks) -> Request:
         moderation=ask.moderation,
         input_fidelity=ask.input_fidelity,
         user=ask.user,
+        renditions=tuple(one.recipe for one in ask.renditions),
+        provenance=ask.provenance,
     )
 
 
@@ -73,5 +75,7 @@ def request_of_job(ask: JobRequest) -> Request:
         user=ask.user,
         watermark=ask.watermark,
         partial_images=ask.partial_images,
+        renditions=tuple(one.recipe for one in ask.renditions),
+        provenance=ask.provenance,
         options=ask.options,
     )

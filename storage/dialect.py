@@ -27,7 +27,8 @@ class Capabilities:
     those exact "WxH" exist; with `ratios` (and `resolutions`) the upstream picks the pixels; with
     neither, any size within `min_pixels`, `max_pixels`, `max_edge`, `max_ratio`, in steps of
     `multiple_of`, can be asked. An empty `qualities` means that quality cannot be chosen. `formats`
-    are those the upstream writes itself.
+    are those the upstream writes itself. `synthid` is the upstream's claim that every image carries
+    that mark, which nobody else can see.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -57,6 +58,7 @@ class Capabilities:
     input_fidelity: bool = False
     watermark: bool = False
     user: bool = False
+    synthid: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ DIALECTS = {
                 ratios=_GEMINI_RATIOS,
                 resolutions=("1K", "2K", "4K"),
                 seed=True,
+                synthid=True,
             ),
         ),
         Dialect(

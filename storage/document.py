@@ -7,13 +7,14 @@ is USD, sizes are pixels and bytes.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from storage.attempt import Attempt, Cost, Usage
 from storage.failure import Failure
 from storage.image import Image, ImageStatus
 from storage.job import Job
 from storage.objects import Link, Objects
+from storage.rendition import Recipe, Rendition, RenditionStatus
 from storage.request import Adaptation, Input, Request
 
 
@@ -22,30 +23,41 @@ LONGEST_LINK = 86_400.0
 
 _HIDDEN = {"prompt", "negative_prompt"}
 _SHOWN = tuple(
-    f.name for f in fields(Request) if f.name not in {"images", "mask", "options", "n"}
+    f.name
+    for f in fields(Request)
+    if f.name not in {"images", "mask", "options", "n", "renditions"}
 )
+
+# An image by its index, one of its renditions by index and name.
+Linked: TypeAlias = int | tuple[int, str]
 
 
 def links_of(
     job: Job, objects: Objects, now: float, *, lifetime: float = LINK_LIFETIME
-) -> dict[int, Link]:
-    """Sign a fresh link for each image that was made."""
-    return {
-        image.index: objects.link(
-            image.key,
-            content_type=image.content_type or "application/octet-stream",
-            filename=f"{job.id}-{image.filename}",
+) -> dict[Linked, Link]:
+    """Sign a fresh link for each image that was made, and for each of its renditions."""
+
+    def signed(made: Image | Rendition, filename: str) -> Link:
+        return objects.link(
+            made.key or "",
+            content_type=made.content_type or "application/octet-stream",
+            filename=f"{job.id}-{filename}",
             lifetime=lifetime,
             now=now,
         )
-        for image in job.images
-        if image.status is ImageStatus.SUCCEEDED and image.key is not None
-    }
+
+    links: dict[Linked, Link] = {}
+    for image in job.images:
+        if image.status is ImageStatus.SUCCEEDED and image.key is not None:
+            links[image.index] = signed(image, image.filename)
+            for one in image.ready:
+                links[image.index, one.name] = signed(one, image.filename_of(one))
+    return links
 
 
 def job_document(
     job: Job,
-    links: Mapping[int, Link],
+    links: Mapping[Linked, Link],
     *,
     with_prompt: bool = True,
     queue_position: int | None = None,
@@ -64,7 +76,7 @@ def job_document(
         "eta": None,
         "n": job.request.n,
         "request": _request(job.request, with_prompt=with_prompt),
-        "images": [image_document(image, links.get(image.index)) for image in job.images],
+        "images": [image_document(job, image, links) for image in job.images],
         "attempts": [_attempt(attempt) for attempt in job.attempts],
         "usage": usage_document(job.usage),
         "cost": cost_document(job.cost),
@@ -113,6 +125,8 @@ def _request(request: Request, *, with_prompt: bool) -> dict[str, Any]:
         shown["images"] = [_input(image) for image in request.images]
     if request.mask is not None:
         shown["mask"] = _input(request.mask)
+    if request.renditions:
+        shown["renditions"] = [recipe_document(recipe) for recipe in request.renditions]
     if request.options:
         shown["options"] = dict(request.options)
     return shown
@@ -130,21 +144,71 @@ def _input(given: Input) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def image_document(image: Image, link: Link | None) -> dict[str, Any]:
+def recipe_document(recipe: Recipe) -> dict[str, Any]:
+    """Return the JSON of a recipe, without what it leaves open."""
+    asked = {f.name: getattr(recipe, f.name) for f in fields(Recipe)}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def image_document(job: Job, image: Image, links: Mapping[Linked, Link]) -> dict[str, Any]:
+    """Return the JSON of one of the job's images, with the links that are there."""
     if image.status is not ImageStatus.SUCCEEDED:
         shown: dict[str, Any] = {"index": image.index, "status": image.status}
         return shown if image.error is None else {**shown, "error": failure_document(image.error)}
-    return {
+    shown = {
         "index": image.index,
         "status": image.status,
+        **_file(image, links.get(image.index)),
+        "revised_prompt": image.revised_prompt,
+        "provenance": provenance_document(job, image),
+    }
+    if image.renditions:
+        shown["renditions"] = [
+            rendition_document(one, links.get((image.index, one.name))) for one in image.renditions
+        ]
+        shown["blurhash"] = image.blurhash
+        shown["dominant_color"] = image.dominant_color
+    return shown
+
+
+def rendition_document(rendition: Rendition, link: Link | None) -> dict[str, Any]:
+    """Return the JSON of a rendition, made or not."""
+    shown: dict[str, Any] = {"name": rendition.name, "status": rendition.status}
+    if rendition.status is RenditionStatus.SUCCEEDED:
+        return {**shown, **_file(rendition, link)}
+    if rendition.error is not None:
+        shown["error"] = failure_document(rendition.error)
+    return shown
+
+
+def provenance_document(job: Job, image: Image) -> dict[str, Any] | None:
+    """Return the JSON of where an image comes from; None for one that was made before it was."""
+    known = image.provenance
+    if known is None:
+        return None
+    attempt = next((a for a in job.attempts if a.number == image.attempt), None)
+    return {
+        "model": job.model,
+        "deployment": None if attempt is None else attempt.deployment,
+        "provider": None if attempt is None else attempt.provider,
+        "created_at": int(known.created_at),
+        "job": job.id,
+        "sha256": image.sha256,
+        "c2pa": "signed" if known.c2pa else "absent",
+        "label": known.label,
+        "synthid": "claimed" if known.synthid else "unknown",
+    }
+
+
+def _file(made: Image | Rendition, link: Link | None) -> dict[str, Any]:
+    return {
         "url": None if link is None else link.url,
         "url_expires_at": None if link is None else int(link.expires_at),
-        "content_type": image.content_type,
-        "width": image.width,
-        "height": image.height,
-        "bytes": image.bytes,
-        "sha256": image.sha256,
-        "revised_prompt": image.revised_prompt,
+        "content_type": made.content_type,
+        "width": made.width,
+        "height": made.height,
+        "bytes": made.bytes,
+        "sha256": made.sha256,
     }
 
 

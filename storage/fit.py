@@ -256,7 +256,6 @@ def _kept(request: Request, can: Capabilities) -> tuple[Request, tuple[Adaptatio
         ("input_fidelity", can.input_fidelity),
         ("seed", can.seed),
         ("negative_prompt", can.negative_prompt),
-        ("watermark", can.watermark or not request.watermark),
         ("partial_images", can.stream or not request.partial_images),
     ):
         asked = getattr(request, param)

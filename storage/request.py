@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from storage.rendition import Recipe
+
 
 class OnUnknown(StrEnum):
     """What to do when nobody knows whether a paid call did its work."""
@@ -40,7 +42,8 @@ class Request:
 
     `size` is "auto" or "WIDTHxHEIGHT" in pixels; `aspect_ratio` is "W:H" and `resolution` a tier
     such as "2K", for those who ask that way. The mask follows OpenAI: where its alpha is 0, the
-    image may change. `options` is passed to the provider as it is.
+    image may change. `renditions` are made of every image; with `provenance` False, what the
+    upstream did not sign is not labelled either. `options` is passed to the provider as it is.
     """
 
     prompt: str = field(repr=False)
@@ -62,6 +65,8 @@ class Request:
     partial_images: int | None = None
     images: tuple[Input, ...] = ()
     mask: Input | None = None
+    renditions: tuple[Recipe, ...] = ()
+    provenance: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property

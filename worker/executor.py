@@ -228,7 +228,9 @@ class Executor:
             return replace(called, at_work=True)
         kept = await _all(
             [
-                self._results.keep(run.job, index, call.order.attempt, outcome)
+                self._results.keep(
+                    run.job, index, call.order.attempt, outcome, call.deployment.capabilities
+                )
                 for index, outcome in called.outcomes
             ]
         )

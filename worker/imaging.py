@@ -13,15 +13,25 @@ is killed while it rests. A socket per child, JSON and raw bytes need less code 
 import asyncio
 import os
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from storage.facts import BadImage, Limits
+from storage.rendition import Recipe
 from worker.child import Child, Fault, ImagingFailed, Terms
 from worker.pixels.drawing import Drawing
 
 
-__all__ = ["BadImage", "Decoded", "Drawing", "Fault", "Imaging", "ImagingFailed", "Terms"]
+__all__ = [
+    "BadImage",
+    "Decoded",
+    "Drawing",
+    "Fault",
+    "Imaging",
+    "ImagingFailed",
+    "Rendered",
+    "Terms",
+]
 
 # A child is ended after so many calls, so that what a decoder leaks has an end too.
 _CALLS_OF_A_LIFE: Final = 500
@@ -34,6 +44,15 @@ class Decoded:
     width: int
     height: int
     transparent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """The files of an image's renditions, in the order of their recipes, and its looks in short."""
+
+    files: tuple[bytes, ...] = field(repr=False)
+    blurhash: str
+    dominant_color: str
 
 
 class Imaging:
@@ -82,16 +101,28 @@ class Imaging:
         format: str,  # noqa: A002 — the field's own word
         compression: int | None = None,
         background: str | None = None,
+        words: str | None = None,
     ) -> bytes:
-        """Return the image in another format; an "opaque" `background`, and JPEG, lie on white."""
+        """Return the image in another format; an "opaque" `background`, and JPEG, lie on white.
+
+        `words` are drawn into a corner.
+        """
         return await self._one(
             "convert",
             [data],
             format=format,
             compression=compression,
             background=background,
+            words=words,
             limits=self._limits,
         )
+
+    async def renditions(self, data: bytes, recipes: Sequence[Recipe]) -> Rendered:
+        """Return the image in each of the ways that the recipes say, decoded once."""
+        meta, files = await self._ask(
+            "renditions", [data], recipes=[asdict(one) for one in recipes], limits=self._limits
+        )
+        return Rendered(files=tuple(files), **meta)
 
     async def normalise_input(self, data: bytes) -> bytes:
         """Return the image as PNG in RGB or RGBA of 8 bits, sRGB, upright, without metadata."""

@@ -189,7 +189,15 @@ def _parts(
     executor = Executor(
         jobs,
         Inputs(objects, web, imaging, limits=limits, timeout=options.input_timeout),
-        Results(objects, imaging, limits=_made(limits), patience=options.patience),
+        Results(
+            objects,
+            imaging,
+            limits=_made(limits),
+            patience=options.patience,
+            label=options.label,
+            words=options.watermark_text,
+            clock=clock,
+        ),
         workshop.router,
         workshop.providers,
         clock=clock,

@@ -61,6 +61,15 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     sweep_every: float = Field(
         3600.0, ge=1, le=86_400, description="Seconds between two sweeps for objects without a job"
     )
+    label: bool = Field(
+        True, description="Label results that the upstream did not sign as made by a model (XMP)"
+    )
+    watermark_text: str = Field(
+        "AI generated",
+        min_length=1,
+        max_length=80,
+        description="The visible mark of jobs that ask for one where the upstream makes none",
+    )
     image_children: int = Field(
         0, ge=0, le=64, description="Processes for work on pixels; 0: one per core"
     )

@@ -122,7 +122,7 @@ class _Telling:
             if image.status is ImageStatus.PENDING or self._known.images & bit:
                 continue
             self._known.images |= bit
-            await self._send("job.image", image_document(image, links.get(image.index)))
+            await self._send("job.image", image_document(job, image, links))
 
     async def _send(self, event: str, data: dict[str, object]) -> None:
         await self._stream.send(data, event=event, mark=self._known.mark)

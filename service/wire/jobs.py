@@ -18,6 +18,7 @@ from service.wire.fields import (
     Word,
 )
 from service.wire.pictures import PictureField
+from service.wire.renditions import Recipes
 
 
 class Looks(Extras):
@@ -36,6 +37,12 @@ class Looks(Extras):
     input_fidelity: Literal["low", "high"] | None = None
     user: Annotated[StrictStr, Field(max_length=256)] | None = Field(
         None, description="Who asks, in the client's own words"
+    )
+    renditions: Recipes = Field(
+        (), description='Further files of every image: "thumbnail", "web", or {name, width, …}'
+    )
+    provenance: Flag | None = Field(
+        None, description="false leaves images unlabelled that the upstream did not sign"
     )
 
 

@@ -10,7 +10,7 @@ from io import FileIO
 from typing import Any, Final
 
 from storage.facts import BadImage, Limits
-from worker.pixels import codec, mask, sketch
+from worker.pixels import codec, mask, renditions, sketch
 from worker.pixels.drawing import Drawing
 from worker.pixels.frame import HEAD, head, sizes
 
@@ -19,6 +19,7 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "decode_check": codec.decode_check,
     "convert": codec.convert,
     "normalise_input": codec.normalise_input,
+    "renditions": renditions.renditions,
     "resize": codec.resize,
     "mask_to_white": mask.mask_to_white,
     "white_to_mask": mask.white_to_mask,
@@ -32,7 +33,8 @@ def serve(calls: Mapping[str, Callable[..., Any]]) -> None:
     """Answer on standard input, which is a socket, until it ends.
 
     A function is called with the blobs and the parameters sent; it returns bytes, a mapping for the
-    JSON, or None. After a fault the child ends itself: nobody knows what it left behind.
+    JSON, both as (mapping, list of bytes), or None. After a fault the child ends itself: nobody
+    knows what it left behind.
     """
     terms = json.loads(sys.argv[1])
     _take_limits(terms["memory"])
@@ -80,6 +82,8 @@ def _answer(
         return {"fault": type(error).__name__}, []
     if isinstance(result, bytes):
         return {}, [result]
+    if isinstance(result, tuple):
+        return result
     return dict(result or {}), []
 
 

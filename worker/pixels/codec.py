@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImageOps
 from storage.container import inspect
 from storage.errors import TooLarge
 from storage.facts import BadImage, Limits
+from worker.pixels.mark import mark
 
 
 # A second lock for whoever opens an image in this process: the walk has judged the size before.
@@ -96,9 +97,11 @@ def convert(
     compression: int | None,
     background: str | None,
     limits: Limits,
+    words: str | None = None,
 ) -> bytes:
-    """Return the image written anew in `format`."""
-    return encode(plain(load(data, limits)), format, compression, background)
+    """Return the image written anew in `format`, with `words` to be seen in it if there are any."""
+    image = plain(load(data, limits))
+    return encode(image if words is None else mark(image, words), format, compression, background)
 
 
 def normalise_input(data: bytes, *, limits: Limits) -> bytes:

@@ -67,6 +67,7 @@ def test_a_job_is_shown_whole() -> None:
                 "bytes": 1000,
                 "sha256": "0" * 64,
                 "revised_prompt": None,
+                "provenance": None,
             },
             {
                 "index": 1,

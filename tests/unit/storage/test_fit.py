@@ -180,8 +180,8 @@ def changes_nothing(before: Request, after: Request, param: str, can: Capabiliti
     asked: Any = getattr(before, param)
     if asked == "auto" or (param == "background" and asked == "opaque"):
         return True
-    if param == "watermark":
-        return asked is False
+    if param == "watermark":  # where the upstream makes none, the worker draws it
+        return True
     if param == "partial_images":
         return bool(asked == 0)
     if param == "aspect_ratio" and after.aspect_ratio is not None:

@@ -110,16 +110,15 @@ def test_exiftool_reads_the_label_and_has_nothing_to_complain_of(
 ) -> None:
     file = tmp_path / f"picture.{kind}"
     file.write_bytes(label(images.picture(kind, mode))[0])
-    said = subprocess.run(  # noqa: S603 — a fixed command on a file of ours
-        ["exiftool", "-json", "-validate", "-warning", "-DigitalSourceType", str(file)],  # noqa: S607 — on the PATH
+    said = subprocess.run(
+        ["exiftool", "-json", "-validate", "-warning", "-DigitalSourceType", str(file)],
         capture_output=True,
         check=True,
         timeout=20,
     )
     (read,) = json.loads(said.stdout)
-    assert "trainedAlgorithmicMedia" in str(read["DigitalSourceType"]).replace(
-        "Trained algorithmic media", "trainedAlgorithmicMedia"
-    )
+    said_of_source = str(read["DigitalSourceType"]).lower().replace(" ", "")
+    assert "trainedalgorithmicmedia" in said_of_source
     assert "Warning" not in read, read
 
 

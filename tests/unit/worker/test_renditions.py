@@ -1,13 +1,15 @@
-"""What comes back: handed out as it came, converted, labelled, and with what was asked beside it."""
+"""What is handed out of what came back: signed or labelled, converted, with renditions beside it."""
 
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from storage.container import inspect
 from storage.dialect import Capabilities
+from storage.facts import Limits
 from storage.failure import Failure
 from storage.image import ImageStatus
 from storage.provenance import Label
@@ -18,7 +20,7 @@ from tests.doubles import Clock, FailingObjects
 from tests.samples import a_job, a_request
 from worker.imaging import Imaging
 from worker.provider import Picture
-from worker.results import Kept, Limits, Results
+from worker.results import Kept, Results
 
 
 @pytest.fixture
@@ -208,7 +210,7 @@ async def test_nothing_is_enlarged(results: Results) -> None:
 
 
 async def test_the_looks_of_a_picture_are_told_in_short(results: Results) -> None:
-    red = images.encoded(images.Image.new("RGB", (300, 200), (200, 20, 30)))
+    red = images.encoded(Image.new("RGB", (300, 200), (200, 20, 30)))
     image = (await keep(results, red, renditions=(PRESETS["thumbnail"],))).image
     assert image.dominant_color == "#c8141e"
     assert image.blurhash is not None

@@ -1,5 +1,6 @@
 """OpenAI's image doors, `/v1/images/…`, and AIGNE Hub's, `/api/images/generations`."""
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,9 +27,11 @@ from storage.document import LINK_LIFETIME, links_of
 from storage.errors import Invalid
 from storage.image import Image
 from storage.job import Job
+from storage.objects import Objects
 from storage.request import Adaptation, Request
 
 
+_AT_ONCE: Final = 1024 * 1024  # bytes of an answer that leaves in one piece
 HOUR: Final = 3600.0
 HUB_MODEL: Final = "dall-e-2"
 VARY: Final = "Make a variation of this image."
@@ -165,7 +168,7 @@ async def send_links(
 
 
 async def send_base64(call: Call, job: Job, headers: dict[str, str]) -> web.StreamResponse:
-    """Send what was made as base64, one image in memory at a time.
+    """Send what was made as base64, large images one at a time in memory.
 
     The length is known beforehand from the record, and the first object is read before the answer
     begins, so that what is gone is still told by a status.
@@ -173,24 +176,35 @@ async def send_base64(call: Call, job: Job, headers: dict[str, str]) -> web.Stre
     images = made(job)
     head = orjson.dumps(envelope(job))[:-1] + b',"data":['
     openings = [
-        (b"," if at else b"") + b"{" + _opening(image) + b'"b64_json":"'
+        (b"," if at else head) + b"{" + _opening(image) + b'"b64_json":"'
         for at, image in enumerate(images)
     ]
-    length = len(head) + 2 + sum(len(opening) + 2 for opening in openings)
+    length = 2 + sum(len(opening) + 2 for opening in openings)
     length += sum(((image.bytes or 0) + 2) // 3 * 4 for image in images)
-    data = await encoded(call.context.objects, images[0])
+    pieces = _pieces(call.context.objects, images, openings)
+    first = await anext(pieces)
+    if length <= _AT_ONCE:
+        body = b"".join([first, *[piece async for piece in pieces]])
+        return web.Response(body=body, content_type="application/json", headers=headers)
     answer = web.StreamResponse(headers=headers)
     answer.content_type = "application/json"
     answer.content_length = length
     await answer.prepare(call.request)
-    for at, (image, opening) in enumerate(zip(images, openings, strict=True)):
-        if at:
-            data = await encoded(call.context.objects, image)
-        await answer.write(opening if at else head + opening)
-        await answer.write(data)
-        await answer.write(b'"}' if image is not images[-1] else b'"}]}')
+    await answer.write(first)
+    async for piece in pieces:
+        await answer.write(piece)
     await answer.write_eof()
     return answer
+
+
+async def _pieces(
+    objects: Objects, images: Sequence[Image], openings: Sequence[bytes]
+) -> AsyncIterator[bytes]:
+    for image, opening in zip(images, openings, strict=True):
+        data = await encoded(objects, image)
+        yield opening
+        yield data
+        yield b'"}' if image is not images[-1] else b'"}]}'
 
 
 def envelope(job: Job) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def test_only_workers_get_the_keys_of_upstreams() -> None:
 
     assert secrets("service") == {"darkroom"}
     assert secrets("worker") == {"darkroom", "darkroom-upstreams"}
-    assert "OPENAI_API_KEY" not in compose()["service"]["environment"]
+    assert "env_file" in compose()["worker"]
+    assert "env_file" not in compose()["service"]
 
 
 def test_no_secret_has_a_value_that_works() -> None:

@@ -1,17 +1,20 @@
-"""Every address of the service: method, path, who may come in, and what answers.
+"""Every address of the service: method, path, who may come in, what is asked and what is answered.
 
 This table is all there is: the application and its description are both made from it.
 """
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from service.context import Call, Context
 from service.endpoints import (
     chat,
+    description,
     health,
     images,
     job_events,
@@ -25,7 +28,19 @@ from service.endpoints import (
 )
 from service.limits import check_headers
 from service.logs import REQUEST_ID, TENANT
+from service.wire import replies
+from service.wire.chat import ChatRequest
+from service.wire.images import (
+    Compatible,
+    EditRequest,
+    GenerationRequest,
+    HubRequest,
+    VariationRequest,
+)
+from service.wire.jobs import JobRequest
+from service.wire.responses import ResponseRequest
 from storage.errors import Error
+from storage.job import JobStatus, JobType
 from storage.tenant import Scope
 
 
@@ -34,46 +49,148 @@ Open = Callable[[web.Request, Context], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """One parameter of a query: its JSON schema and what it means."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """One address that asks for a key with `scope`."""
+    """One address that asks for a key with `scope`.
+
+    `json` and `form` are the models of the bodies it takes, `files` the files of the form. `shows`
+    is the model of its answer; without one it sends bytes. `submits`: `Prefer` and
+    `Idempotency-Key` hold, and the answer may be a 202 with the job. `streams`: the answer may come
+    as server-sent events.
+    """
 
     method: str
     path: str
     endpoint: Endpoint
     scope: Scope
+    shows: type[BaseModel] | None
+    json: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None
+    files: tuple[str, ...] = ()
+    query: tuple[Query, ...] = ()
+    status: int = 200
+    submits: bool = False
+    streams: bool = False
 
+
+_NUMBER: dict[str, Any] = {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12}
+_LIST = (
+    Query("status", {"enum": [str(s) for s in JobStatus]}, "Only jobs in this state"),
+    Query("type", {"enum": [str(t) for t in JobType]}, "Only generations, or only edits"),
+    Query("model", {"type": "string"}, "Only jobs of this model"),
+    Query("created_after", _NUMBER, "Only jobs made then or later (Unix seconds)"),
+    Query("created_before", _NUMBER, "Only jobs made then or earlier (Unix seconds)"),
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Jobs of one page"),
+    Query("cursor", {"type": "string"}, "Where the page begins: `next` of the page before"),
+)
+_WAIT = (Query("wait", _NUMBER, "Seconds to wait for the job's end, up to the service's limit"),)
+_PROXY = (Query("proxy", {"enum": ["0", "1"]}, "1: send the bytes, do not redirect"),)
+_DAYS = (
+    Query("from", {"type": "string", "format": "date"}, "The first day, in UTC"),
+    Query("to", {"type": "string", "format": "date"}, "The last day, in UTC; default: today"),
+)
+_SUBMIT, _READ = Scope.SUBMIT, Scope.READ
 
 ROUTES = (
-    Route("POST", "/v1/jobs", jobs.create, Scope.SUBMIT),
-    Route("GET", "/v1/jobs", jobs.list_, Scope.READ),
-    Route("GET", "/v1/jobs/{id}", jobs.show, Scope.READ),
-    Route("DELETE", "/v1/jobs/{id}", jobs.delete, Scope.SUBMIT),
-    Route("POST", "/v1/jobs/{id}/cancel", jobs.cancel, Scope.SUBMIT),
-    Route("GET", "/v1/jobs/{id}/events", job_events.events, Scope.READ),
-    Route("GET", "/v1/jobs/{id}/images/{index}", jobs.image, Scope.READ),
-    Route("POST", "/v1/images/generations", images.generations, Scope.SUBMIT),
-    Route("POST", "/v1/images/edits", images.edits, Scope.SUBMIT),
-    Route("POST", "/v1/images/variations", images.variations, Scope.SUBMIT),
-    Route("POST", "/api/images/generations", images.hub_generations, Scope.SUBMIT),
-    Route("POST", "/v1/chat/completions", chat.completions, Scope.SUBMIT),
-    Route("POST", "/api/v1/chat/completions", chat.completions, Scope.SUBMIT),
-    Route("POST", "/v1/responses", responses.create, Scope.SUBMIT),
-    Route("GET", "/v1/responses/{id}", responses.show, Scope.READ),
-    Route("DELETE", "/v1/responses/{id}", responses.delete, Scope.SUBMIT),
-    Route("POST", "/v1/responses/{id}/cancel", responses.cancel, Scope.SUBMIT),
-    Route("POST", "/v1/quotes", quotes.create, Scope.READ),
-    Route("GET", "/v1/usage", usage.show, Scope.READ),
-    Route("GET", "/v1/models", models.list_, Scope.READ),
-    Route("GET", "/v1/models/{id:.+}", models.show, Scope.READ),
-    Route("GET", "/v1/webhook-secret", webhooks.secret, Scope.READ),
+    Route(
+        *("POST", "/v1/jobs", jobs.create, _SUBMIT, replies.JobReply),
+        json=JobRequest,
+        form=JobRequest,
+        files=("image[]", "mask"),
+        status=202,
+        submits=True,
+    ),
+    Route("GET", "/v1/jobs", jobs.list_, _READ, replies.JobListReply, query=_LIST),
+    Route("GET", "/v1/jobs/{id}", jobs.show, _READ, replies.JobReply, query=_WAIT),
+    Route("DELETE", "/v1/jobs/{id}", jobs.delete, _SUBMIT, replies.DeletedReply),
+    Route("POST", "/v1/jobs/{id}/cancel", jobs.cancel, _SUBMIT, replies.JobReply),
+    Route("GET", "/v1/jobs/{id}/events", job_events.events, _READ, None, streams=True),
+    Route("GET", "/v1/jobs/{id}/images/{index}", jobs.image, _READ, None, query=_PROXY, status=302),
+    Route(
+        *("POST", "/v1/images/generations", images.generations, _SUBMIT, replies.ImagesReply),
+        json=GenerationRequest,
+        submits=True,
+        streams=True,
+    ),
+    Route(
+        *("POST", "/v1/images/edits", images.edits, _SUBMIT, replies.ImagesReply),
+        json=EditRequest,
+        form=Compatible,
+        files=("image[]", "mask"),
+        submits=True,
+        streams=True,
+    ),
+    Route(
+        *("POST", "/v1/images/variations", images.variations, _SUBMIT, replies.ImagesReply),
+        form=VariationRequest,
+        files=("image",),
+        submits=True,
+    ),
+    Route(
+        *("POST", "/api/images/generations", images.hub_generations, _SUBMIT),
+        replies.ImagesReply,
+        json=HubRequest,
+        submits=True,
+    ),
+    *(
+        Route(
+            *("POST", path, chat.completions, _SUBMIT, replies.ChatReply),
+            json=ChatRequest,
+            submits=True,
+            streams=True,
+        )
+        for path in ("/v1/chat/completions", "/api/v1/chat/completions")
+    ),
+    Route(
+        *("POST", "/v1/responses", responses.create, _SUBMIT, replies.ResponseReply),
+        json=ResponseRequest,
+        submits=True,
+        streams=True,
+    ),
+    Route("GET", "/v1/responses/{id}", responses.show, _READ, replies.ResponseReply),
+    Route("DELETE", "/v1/responses/{id}", responses.delete, _SUBMIT, replies.DeletedReply),
+    Route("POST", "/v1/responses/{id}/cancel", responses.cancel, _SUBMIT, replies.ResponseReply),
+    Route(
+        *("POST", "/v1/quotes", quotes.create, _READ, replies.QuoteReply),
+        json=JobRequest,
+        form=JobRequest,
+        files=("image[]", "mask"),
+    ),
+    Route("GET", "/v1/usage", usage.show, _READ, replies.SpendReply, query=_DAYS),
+    Route("GET", "/v1/models", models.list_, _READ, replies.ModelListReply),
+    Route("GET", "/v1/models/{id:.+}", models.show, _READ, replies.ModelReply),
+    Route("GET", "/v1/webhook-secret", webhooks.secret, _READ, replies.SecretReply),
 )
 
-# Addresses that need no key: what they show is public, or the address itself is the key.
-OPEN: tuple[tuple[str, str, Open], ...] = (
-    ("GET", "/livez", health.livez),
-    ("GET", "/readyz", health.readyz),
-    ("GET", "/metrics", health.metrics),
-    ("GET", "/objects/{key:.+}", results.open_link),
+
+@dataclass(frozen=True, slots=True)
+class OpenRoute:
+    """One address that needs no key: what it shows is public, or the address itself is the key."""
+
+    path: str
+    endpoint: Open
+    content_type: str
+    query: tuple[Query, ...] = field(default=())
+
+
+_LINK = tuple(
+    Query(name, {"type": "string"}, "As the link says")
+    for name in ("type", "name", "expires", "signature")
+)
+
+OPEN = (
+    OpenRoute("/livez", health.livez, "text/plain"),
+    OpenRoute("/readyz", health.readyz, "application/json"),
+    OpenRoute("/metrics", health.metrics, "text/plain"),
+    OpenRoute("/objects/{key:.+}", results.open_link, "image/*", _LINK),
 )
 
 
@@ -88,14 +205,14 @@ def add_routes(app: web.Application, context: Context) -> None:
             request.writer.output_size = 0  # the answer itself has not begun
 
     for route in ROUTES:
-        app.router.add_route(
-            route.method, route.path, _guarded(route, context), expect_handler=expected
-        )
+        handle = _guarded(route, context)
+        app.router.add_route(route.method, route.path, handle, expect_handler=expected)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _guarded(route, context))
-    for method, path, endpoint in OPEN:
-        app.router.add_route(method, path, _open(endpoint, context))
-        app.router.add_route("HEAD", path, _open(endpoint, context))
+            app.router.add_route("HEAD", route.path, handle)
+    for path, endpoint in ((r.path, r.endpoint) for r in OPEN):
+        app.router.add_get(path, _open(endpoint, context))
+    for path, serve in description.pages(ROUTES, OPEN):
+        app.router.add_get(path, serve)
 
 
 def _guarded(

@@ -47,7 +47,9 @@ class Part(Wire):
 
     type: Annotated[StrictStr, Field(max_length=64)] = "text"
     text: StrictStr | None = Field(None, repr=False)
-    image_url: Annotated[Address, BeforeValidator(_url)] | None = Field(None, repr=False)
+    image_url: (
+        Annotated[Address, BeforeValidator(_url, json_schema_input_type=StrictStr | Address)] | None
+    ) = Field(None, repr=False)
     file_id: StrictStr | None = None
 
     @property
@@ -147,7 +149,19 @@ class StreamOptions(Wire):
 class ChatRequest(Extras):
     """`POST /v1/chat/completions`."""
 
-    model_config = LOOSE
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "sketch",
+                    "messages": [{"role": "user", "content": "a lighthouse at dusk"}],
+                    "modalities": ["image", "text"],
+                }
+            ]
+        },
+    )
 
     model: ModelName | None = Field(None, description="A model of GET /v1/models")
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=512)] = Field(

@@ -28,9 +28,21 @@ class Compatible(Looks):
 class GenerationRequest(Compatible):
     """`POST /v1/images/generations`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "a lighthouse at dusk", "size": "1024x1024"}]}
+    )
+
 
 class EditRequest(Compatible):
     """`POST /v1/images/edits` as JSON; as a form, the images are files."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "make it night", "images": [{"image_url": "https://example.com/a.png"}]}
+            ]
+        }
+    )
 
     images: Annotated[tuple[PictureField, ...], Field(min_length=1, max_length=16)] = Field(
         description="The images to start from"
@@ -55,12 +67,18 @@ class VariationRequest(Extras):
 class HubRequest(Looks):
     """`POST /api/images/generations` of AIGNE Hub: links by default, which live for an hour."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        json_schema_extra={"examples": [{"prompt": "a lighthouse at dusk", "n": 2}]},
+    )
 
     prompt: Text = Field(description="What to draw", repr=False)
     response_format: Literal["url", "b64_json"] | None = Field(
         None, description="url unless it is said"
     )
-    image: Annotated[tuple[PictureField, ...], BeforeValidator(_listed), Field(max_length=16)] = (
-        Field((), description="One image to start from, or several: URL, data URL or base64")
-    )
+    image: Annotated[
+        tuple[PictureField, ...],
+        BeforeValidator(_listed, json_schema_input_type=PictureField | list[PictureField]),
+        Field(max_length=16),
+    ] = Field((), description="One image to start from, or several: URL, data URL or base64")

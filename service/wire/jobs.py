@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import ConfigDict, Field, StrictStr
 
 from service.wire.fields import (
     Count,
@@ -48,6 +48,14 @@ class Looks(Extras):
 
 class JobRequest(Looks):
     """A job: a generation, or an edit when it comes with images."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a lighthouse at dusk", "size": "1024x1024", "metadata": {"order": "7"}}
+            ]
+        }
+    )
 
     aspect_ratio: Ratio | None = Field(None, description='"W:H", for models that think in ratios')
     resolution: Word | None = Field(None, description='A tier such as "2K"')

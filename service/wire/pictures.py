@@ -31,4 +31,6 @@ def _named(value: Any) -> Any:
     return {"image_url": value} if isinstance(value, str) else value
 
 
-PictureField = Annotated[Picture, BeforeValidator(_named)]
+PictureField = Annotated[
+    Picture, BeforeValidator(_named, json_schema_input_type=Reference | Picture)
+]

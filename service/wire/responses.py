@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, StrictStr, Tag
+from pydantic import ConfigDict, Discriminator, Field, StrictStr, Tag
 
 from service.wire.chat import LOOSE, Content, ImageTool, Tool, image_tools, text_or_list
 from service.wire.fields import Extras, Flag, ModelName, Wire
@@ -43,7 +43,19 @@ class Item(Wire):
 class ResponseRequest(Extras):
     """`POST /v1/responses`."""
 
-    model_config = LOOSE
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "sketch",
+                    "input": "a lighthouse at dusk",
+                    "tools": [{"type": "image_generation", "size": "1024x1024"}],
+                }
+            ]
+        },
+    )
 
     model: ModelName | None = Field(
         None, description="A model of GET /v1/models; a text model's name means the default"

@@ -1,7 +1,6 @@
 """Where the service is put together: every part is made here, once, and handed to who needs it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -24,11 +23,13 @@ from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
 from storage.changes import Changes
+from storage.clock import CellClock
 from storage.crash import CrashPoint
 from storage.errors import Error, Invalid, Unavailable
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.redis_client import AnyRedis, Commands, connect
+from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
 
 
@@ -46,7 +47,7 @@ def make_app(
     redis: AnyRedis | None = None,
     objects: Objects | None = None,
     catalog: Catalog | None = None,
-    clock: Clock = time.time,
+    clock: Clock | None = None,
 ) -> web.Application:
     """Return the service as an application; it dials nobody before it starts.
 
@@ -62,7 +63,7 @@ def make_app(
         commands,
         objects if objects is not None else _objects(settings),
         Catalogs(catalog) if catalog is not None else read_catalogs(settings),
-        clock,
+        clock if clock is not None else CellClock(commands),
     )
     app = web.Application(
         middlewares=[log_requests(context.metrics), answer_errors],
@@ -141,15 +142,19 @@ def _objects(settings: Settings) -> Objects:
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
     context = app[CONTEXT]
-    watching: asyncio.Task[None] | None = None
+    watches: list[asyncio.Task[None]] = []
     try:
         await _check(context)
-        watching = asyncio.create_task(context.catalogs.watch())
+        watches.append(asyncio.create_task(context.catalogs.watch()))
+        watches.append(asyncio.create_task(watch_for_stalls(context.metrics.stalled)))
+        if isinstance(context.clock, CellClock):
+            await context.clock.agree()
+            watches.append(asyncio.create_task(context.clock.keep_agreeing()))
         yield
     finally:
-        if watching is not None:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         await context.changes.close()
         await context.objects.close()
         await context.commands.close()

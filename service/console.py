@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 from service.settings import Settings
+from storage.clock import CellClock
 from storage.errors import Invalid, Missing
 from storage.redis_client import Commands, connect
 from storage.tenant import Scope, Tenant, new_key
@@ -21,7 +22,9 @@ async def run(settings: Settings, asked: argparse.Namespace) -> int:
     """Carry out one command and return the exit code; raises refusals of `storage.errors`."""
     commands = Commands(connect(settings.redis))
     try:
-        await carry_out(Tenants(commands), asked, time.time())
+        clock = CellClock(commands)
+        await clock.agree()
+        await carry_out(Tenants(commands), asked, clock())
     finally:
         await commands.close()
     return 0

@@ -6,6 +6,7 @@ Labels are routes, methods and statuses only: nothing that a client can make up 
 from typing import Final
 
 import orjson
+import structlog
 from arq.jobs import deserialize_job_raw
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -16,6 +17,8 @@ from storage.redis_client import Commands
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 30, 60, 120, 300, 600)
 _QUEUES: Final = {"images": redis_keys.IMAGE_QUEUE, "webhooks": redis_keys.WEBHOOK_QUEUE}
 BELIEVED: Final = 1.0  # seconds
+
+log = structlog.get_logger()
 
 
 class Metrics:
@@ -46,6 +49,16 @@ class Metrics:
             ["queue"],
             registry=self.registry,
         )
+        self._stalls = Counter(
+            "darkroom_loop_stalls",
+            "Seconds and more in which this process answered nobody",
+            registry=self.registry,
+        )
+        self._worker_stalls = Gauge(
+            "darkroom_worker_loop_stalls",
+            "The same of all workers, since the beginning",
+            registry=self.registry,
+        )
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._until = 0.0
 
@@ -60,6 +73,11 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
+    async def stalled(self, seconds: float) -> None:
+        """Count and tell one stall of this process's event loop."""
+        log.warning("loop_stalled", seconds=round(seconds, 3))
+        self._stalls.inc()
+
     async def page(self, now: float) -> bytes:
         """Return all figures in Prometheus's text form."""
         if self._until <= now:
@@ -68,6 +86,8 @@ class Metrics:
         return generate_latest(self.registry)
 
     async def _look_at_queues(self, now: float) -> None:
+        stalls = await self._commands.execute("GET", redis_keys.STALLS)
+        self._worker_stalls.set(int(stalls or 0))
         for name, queue in _QUEUES.items():
             waiting = await self._commands.execute(
                 "ZCOUNT", queue, "-inf", f"({redis_keys.FIRST_MOMENT}"

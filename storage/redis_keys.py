@@ -19,6 +19,7 @@ FIRST_MOMENT = 1_000_000_000_000
 
 APPOINTMENTS = "darkroom:appointments"
 CANCELS = "darkroom:cancels"
+STALLS = "darkroom:stalls"
 TENANTS = "darkroom:tenants"
 DEPLOYMENTS_ON = "darkroom:deployments-on"
 TRAFFIC = "darkroom:traffic"

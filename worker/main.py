@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import secrets
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from arq.connections import ArqRedis
@@ -22,6 +22,7 @@ from storage import redis_keys
 from storage.address import Allowance
 from storage.catalog import Deployment
 from storage.catalogs import Catalogs
+from storage.clock import CellClock
 from storage.crash import CrashPoint
 from storage.deliveries import Deliveries
 from storage.errors import Error, Invalid, Unavailable
@@ -30,6 +31,7 @@ from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.queue import Queue
 from storage.redis_client import Commands, connect
+from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
 from storage.traffic import Traffic
 from worker.executor import Executor, Terms
@@ -70,6 +72,7 @@ class Parts:
     router: Router
     permits: Permits
     commands: Commands
+    clock: CellClock
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -84,28 +87,42 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with built(settings, environ, providers) as parts:
-        loop.add_signal_handler(signal.SIGHUP, parts.catalogs.ask)
-        workers = (parts.images, parts.webhooks)
-        options = settings.worker
-        running = [asyncio.create_task(worker.async_run()) for worker in workers]
-        running += [
-            asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
-            asyncio.create_task(parts.permits.run(lambda: parts.router.gates)),
-            asyncio.create_task(parts.catalogs.watch(parts.changed.set)),
-            asyncio.create_task(_announce(parts)),
-            asyncio.create_task(_listen_for_cancels(parts)),
-        ]
-        log.info("worker_started", slots=options.slots, on=[d.name for d in parts.router.on])
-        stopping = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.gather(*(worker.drain(options.drain) for worker in workers))
-        for task in (stopping, *running):
-            task.cancel()
-        await asyncio.gather(stopping, *running, return_exceptions=True)
-        log.info("worker_stopped")
-        for task in done - {stopping}:
-            task.result()  # a part that ended by itself is a fault: say which
+    stopping = asyncio.create_task(stop.wait())
+    async with AsyncExitStack() as stack:
+        building = asyncio.create_task(
+            stack.enter_async_context(built(settings, environ, providers))
+        )
+        await asyncio.wait({stopping, building}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():  # while it waited for Redis
+            building.cancel()
+            await asyncio.gather(building, return_exceptions=True)
+            return
+        await _work(building.result(), settings, stopping)
+
+
+async def _work(parts: Parts, settings: Settings, stopping: "asyncio.Task[bool]") -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.catalogs.ask)
+    workers = (parts.images, parts.webhooks)
+    options = settings.worker
+    running = [asyncio.create_task(worker.async_run()) for worker in workers]
+    running += [
+        asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
+        asyncio.create_task(parts.permits.run(lambda: parts.router.gates)),
+        asyncio.create_task(parts.catalogs.watch(parts.changed.set)),
+        asyncio.create_task(parts.clock.keep_agreeing()),
+        asyncio.create_task(watch_for_stalls(partial(_tell_stall, parts.commands))),
+        asyncio.create_task(_announce(parts)),
+        asyncio.create_task(_listen_for_cancels(parts)),
+    ]
+    log.info("worker_started", slots=options.slots, on=[d.name for d in parts.router.on])
+    done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*(worker.drain(options.drain) for worker in workers))
+    for task in (stopping, *running):
+        task.cancel()
+    await asyncio.gather(stopping, *running, return_exceptions=True)
+    log.info("worker_stopped")
+    for task in done - {stopping}:
+        task.result()  # a part that ended by itself is a fault: say which
 
 
 @asynccontextmanager
@@ -120,7 +137,8 @@ async def built(
         redis = connect(settings.redis, socket_timeout=_BLOCKING_TIMEOUT)
         commands = Commands(redis, timeout=settings.redis.socket_timeout)
         stack.push_async_callback(commands.close)
-        await _refuse_eviction(commands, allowed=settings.redis.allow_eviction)
+        clock = CellClock(commands)
+        await _meet_redis(commands, clock, may_evict=settings.redis.allow_eviction)
         objects = await _opened_objects(settings)
         stack.push_async_callback(objects.close)
         catalogs = _catalogs(settings)
@@ -144,7 +162,7 @@ async def built(
             return providers[deployment.provider](deployment, key, tools)
 
         workshop = _Workshop(catalogs, router, permits, _kept(provider))
-        yield _parts(settings, redis, commands, objects, workshop, web, imaging, limits)
+        yield _parts(settings, redis, commands, clock, objects, workshop, web, imaging, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +188,11 @@ def _kept(make: Callable[[Deployment], Provider]) -> Callable[[Deployment], Prov
     return provider
 
 
-def _parts(
+def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     settings: Settings,
     redis: ArqRedis,
     commands: Commands,
+    clock: CellClock,
     objects: Objects,
     workshop: _Workshop,
     web: Web,
@@ -181,7 +200,6 @@ def _parts(
     limits: Limits,
 ) -> Parts:
     options = settings.worker
-    clock = time.time
     crash = CrashPoint(settings.crash_at)
     jobs = Jobs(commands, settings.retention)
     deliveries = Deliveries(commands)
@@ -249,6 +267,7 @@ def _parts(
         router=workshop.router,
         permits=workshop.permits,
         commands=commands,
+        clock=clock,
     )
 
 
@@ -276,11 +295,17 @@ async def _announce(parts: Parts) -> None:
                 await parts.permits.learn(parts.router.gates)
                 await parts.permits.forgive(parts.router.gates)
             if names := [deployment.name for deployment in parts.router.serving]:
-                now = int(time.time())
+                now = int(parts.clock())
                 places = [part for name in names for part in (now, name)]
                 await parts.commands.execute("ZADD", redis_keys.DEPLOYMENTS_ON, *places)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(parts.changed.wait(), ANNOUNCE_EVERY)
+
+
+async def _tell_stall(commands: Commands, seconds: float) -> None:
+    log.warning("loop_stalled", seconds=round(seconds, 3))
+    with contextlib.suppress(Unavailable):
+        await commands.execute("INCR", redis_keys.STALLS)
 
 
 async def _listen_for_cancels(parts: Parts) -> None:
@@ -324,17 +349,21 @@ async def _opened_objects(settings: Settings) -> Objects:
     return objects
 
 
-async def _refuse_eviction(commands: Commands, *, allowed: bool) -> None:
-    """Refuse a Redis that may throw records away; one that does not answer yet is waited for."""
+async def _meet_redis(commands: Commands, clock: CellClock, *, may_evict: bool) -> None:
+    """Wait for Redis and agree on the time; refuse one that may throw records away."""
     while True:
         try:
-            info = await commands.execute("INFO", "memory")
+            memory = await commands.execute("INFO", "memory")
+            kept = await commands.execute("INFO", "persistence")
+            await clock.agree()
             break
         except Unavailable:
             log.warning("redis_away")
             await asyncio.sleep(1)
-    policy = str(info.get("maxmemory_policy", "noeviction")) if isinstance(info, dict) else ""
-    if policy != "noeviction" and not allowed:
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction" and not may_evict:
         raise Misconfigured(
             f"Redis may evict records (maxmemory-policy {policy}); set it to noeviction."
         )
+    if kept.get("aof_enabled") == 0:
+        log.warning("redis_may_forget", remedy="appendonly yes, appendfsync always")

@@ -111,7 +111,8 @@ class Results:
                 lambda: self._objects.put(key, file.data, content_type=facts.content_type),
                 patience=self._patience,
             )
-        except (ObjectsRefused, Unavailable):  # refused, or away for longer than anybody waits
+        except (ObjectsRefused, Unavailable) as error:  # or away for longer than anybody waits
+            log.warning("result_not_kept", job=job.id, tenant=job.tenant, reason=error.message)
             message = "The image was made, but the object storage did not take it."
             failure = Failure(code=FailureCode.STORAGE_ERROR, message=message)
             return Kept(_failed(index, attempt, failure))

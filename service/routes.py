@@ -18,6 +18,7 @@ from service.endpoints import (
     health,
     images,
     job_events,
+    job_images,
     jobs,
     models,
     quotes,
@@ -38,6 +39,8 @@ from service.wire.images import (
     VariationRequest,
 )
 from service.wire.jobs import JobRequest
+from service.wire.links import SignRequest
+from service.wire.renditions import RenditionsRequest
 from service.wire.responses import ResponseRequest
 from storage.errors import Error
 from storage.job import JobStatus, JobType
@@ -98,6 +101,7 @@ _DAYS = (
     Query("to", {"type": "string", "format": "date"}, "The last day, in UTC; default: today"),
 )
 _SUBMIT, _READ = Scope.SUBMIT, Scope.READ
+_IMAGE = "/v1/jobs/{id}/images/{index}"
 
 ROUTES = (
     Route(
@@ -113,7 +117,31 @@ ROUTES = (
     Route("DELETE", "/v1/jobs/{id}", jobs.delete, _SUBMIT, replies.DeletedReply),
     Route("POST", "/v1/jobs/{id}/cancel", jobs.cancel, _SUBMIT, replies.JobReply),
     Route("GET", "/v1/jobs/{id}/events", job_events.events, _READ, None, streams=True),
-    Route("GET", "/v1/jobs/{id}/images/{index}", jobs.image, _READ, None, query=_PROXY, status=302),
+    Route("GET", _IMAGE, job_images.image, _READ, None, query=_PROXY, status=302),
+    Route(
+        *("GET", f"{_IMAGE}/renditions", job_images.renditions, _READ),
+        replies.RenditionListReply,
+    ),
+    Route(
+        *("POST", f"{_IMAGE}/renditions", job_images.render, _SUBMIT),
+        replies.RenditionListReply,
+        json=RenditionsRequest,
+        status=202,
+    ),
+    Route(
+        *("GET", f"{_IMAGE}/renditions/{{name}}", job_images.rendition, _READ, None),
+        query=_PROXY,
+        status=302,
+    ),
+    Route(
+        *("POST", f"{_IMAGE}/sign", job_images.sign, _READ, replies.LinkReply),
+        json=SignRequest,
+    ),
+    Route(
+        *("POST", f"{_IMAGE}/share", job_images.share, _SUBMIT, replies.ShareReply),
+        status=201,
+    ),
+    Route("DELETE", f"{_IMAGE}/share", job_images.unshare, _SUBMIT, replies.UnsharedReply),
     Route(
         *("POST", "/v1/images/generations", images.generations, _SUBMIT, replies.ImagesReply),
         json=GenerationRequest,
@@ -185,12 +213,14 @@ _LINK = tuple(
     Query(name, {"type": "string"}, "As the link says")
     for name in ("type", "name", "expires", "signature")
 )
+_SHARED = (*_PROXY, Query("rendition", {"type": "string"}, "The name of a rendition"))
 
 OPEN = (
     OpenRoute("/livez", health.livez, "text/plain"),
     OpenRoute("/readyz", health.readyz, "application/json"),
     OpenRoute("/metrics", health.metrics, "text/plain"),
     OpenRoute("/objects/{key:.+}", results.open_link, "image/*", _LINK),
+    OpenRoute("/s/{token}", job_images.shared, "image/*", _SHARED),
 )
 
 

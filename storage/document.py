@@ -32,26 +32,38 @@ _SHOWN = tuple(
 Linked: TypeAlias = int | tuple[int, str]
 
 
+def link_of(
+    job: Job,
+    image: Image,
+    file: Image | Rendition,
+    objects: Objects,
+    now: float,
+    *,
+    lifetime: float = LINK_LIFETIME,
+) -> Link:
+    """Sign a fresh link to an image that was made, or to one of its renditions."""
+    name = image.filename if isinstance(file, Image) else image.filename_of(file)
+    return objects.link(
+        file.key or "",
+        content_type=file.content_type or "application/octet-stream",
+        filename=f"{job.id}-{name}",
+        lifetime=lifetime,
+        now=now,
+    )
+
+
 def links_of(
     job: Job, objects: Objects, now: float, *, lifetime: float = LINK_LIFETIME
 ) -> dict[Linked, Link]:
     """Sign a fresh link for each image that was made, and for each of its renditions."""
-
-    def signed(made: Image | Rendition, filename: str) -> Link:
-        return objects.link(
-            made.key or "",
-            content_type=made.content_type or "application/octet-stream",
-            filename=f"{job.id}-{filename}",
-            lifetime=lifetime,
-            now=now,
-        )
-
     links: dict[Linked, Link] = {}
     for image in job.images:
         if image.status is ImageStatus.SUCCEEDED and image.key is not None:
-            links[image.index] = signed(image, image.filename)
+            links[image.index] = link_of(job, image, image, objects, now, lifetime=lifetime)
             for one in image.ready:
-                links[image.index, one.name] = signed(one, image.filename_of(one))
+                links[image.index, one.name] = link_of(
+                    job, image, one, objects, now, lifetime=lifetime
+                )
     return links
 
 

@@ -286,6 +286,15 @@ class Job:
         )
         return replace(self, attempts=attempts)
 
+    # -- afterwards --------------------------------------------------------------------------------
+
+    def with_image(self, image: Image) -> "Job":
+        """Return the ended job with this image in place of the one of its index."""
+        if not self.is_ended:
+            raise Conflict("The job has not ended yet.", code="job_not_ended")
+        images = tuple(image if one.index == image.index else one for one in self.images)
+        return replace(self, images=images)
+
     # -- inside ------------------------------------------------------------------------------------
 
     def _attempts_left(self, now: float) -> tuple[Attempt, ...]:

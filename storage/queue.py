@@ -20,6 +20,7 @@ from storage.redis_client import Commands
 
 RUN_JOB = "run_job"
 DELIVER = "deliver"
+RENDER = "render"
 
 
 def payload(task: str, task_id: str, now: float) -> bytes:
@@ -36,6 +37,16 @@ def task_of(data: bytes | None) -> str | None:
     except DeserializationError:
         return None
     return name
+
+
+def render_task(job_id: str) -> str:
+    """Return the id of the task that makes the renditions of an ended job."""
+    return f"{job_id}.renditions"
+
+
+def job_of_render_task(task_id: str) -> str:
+    """Return the id of the job whose renditions a task makes."""
+    return task_id.removesuffix(".renditions")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ from worker.permits import Permits
 from worker.provider import Provider, Tools
 from worker.providers import PROVIDERS
 from worker.reaper import Reaper
+from worker.rendering import Rendering
+from worker.renditions import Renditions
 from worker.results import Results
 from worker.router import Router
 from worker.settings import Settings
@@ -222,6 +224,9 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
         terms=Terms(attempts=options.attempts, patience=options.patience),
         crash=crash,
     )
+    rendering = Rendering(
+        jobs, objects, Renditions(objects, imaging, options.patience), label=options.label
+    )
     sender = WebhookSender(
         deliveries,
         jobs,
@@ -252,7 +257,9 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
         )
 
     return Parts(
-        images=lease_worker(redis_keys.IMAGE_QUEUE, image_tasks(executor), options.slots),
+        images=lease_worker(
+            redis_keys.IMAGE_QUEUE, image_tasks(executor, rendering), options.slots
+        ),
         webhooks=lease_worker(
             redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender), options.webhook_slots
         ),

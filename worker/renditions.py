@@ -45,16 +45,13 @@ class Renditions:
         except (BadImage, ImagingFailed) as error:
             log.warning("not_rendered", reason=type(error).__name__)
             failure = Failure(code=FailureCode.INTERNAL_ERROR, message=f"{error.message}.")
-            return _with(image, [_failed(recipe.name, recipe, failure) for recipe in recipes])
+            return image.with_renditions([failed(recipe, failure) for recipe in recipes], image)
         made = [
             await self.kept(image, recipe.name, file, recipe=recipe, label=label)
             for recipe, file in zip(recipes, rendered.files, strict=True)
         ]
-        return replace(
-            _with(image, made),
-            blurhash=rendered.blurhash,
-            dominant_color=rendered.dominant_color,
-        )
+        looks = replace(image, blurhash=rendered.blurhash, dominant_color=rendered.dominant_color)
+        return image.with_renditions(made, looks)
 
     async def kept(
         self,
@@ -78,7 +75,7 @@ class Renditions:
         except (ObjectsRefused, Unavailable):
             message = "The object storage did not take the rendition."
             failure = Failure(code=FailureCode.STORAGE_ERROR, message=message)
-            return _failed(name, recipe, failure)
+            return Rendition(name=name, status=RenditionStatus.FAILED, recipe=recipe, error=failure)
         return _made(name, recipe, key, data, facts)
 
 
@@ -101,12 +98,6 @@ def _made(name: str, recipe: Recipe | None, key: str, data: bytes, facts: Facts)
     )
 
 
-def _failed(name: str, recipe: Recipe | None, failure: Failure) -> Rendition:
-    return Rendition(name=name, status=RenditionStatus.FAILED, recipe=recipe, error=failure)
-
-
-def _with(image: Image, made: Sequence[Rendition]) -> Image:
-    """Return the image with these renditions, in place of those of the same names."""
-    names = {one.name for one in made}
-    others = tuple(one for one in image.renditions if one.name not in names)
-    return replace(image, renditions=(*others, *made))
+def failed(recipe: Recipe, failure: Failure) -> Rendition:
+    """Return what could not be made by a recipe."""
+    return Rendition(name=recipe.name, status=RenditionStatus.FAILED, recipe=recipe, error=failure)

@@ -3,20 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from storage.queue import DELIVER, RUN_JOB
+from storage.queue import DELIVER, RENDER, RUN_JOB
 from worker.executor import Executor
 from worker.lease import Task
 from worker.outcome import Outcome
+from worker.rendering import Rendering
 from worker.webhooks import WebhookSender
 
 
-def image_tasks(executor: Executor) -> dict[str, Task]:
+def image_tasks(executor: Executor, rendering: Rendering) -> dict[str, Task]:
     """Return what can be asked of the image queue."""
 
     async def run_job(ctx: Mapping[str, Any], job_id: str) -> Outcome:
         return await executor.run(job_id)
 
-    return {RUN_JOB: run_job}
+    async def render(ctx: Mapping[str, Any], task_id: str) -> Outcome:
+        return await rendering.run(task_id)
+
+    return {RUN_JOB: run_job, RENDER: render}
 
 
 def webhook_tasks(sender: WebhookSender) -> dict[str, Task]:

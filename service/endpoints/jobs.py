@@ -9,7 +9,6 @@ from aiohttp import web
 from service.body import Body, read_json_or_form
 from service.context import Call
 from service.draft import Draft, request_of_job
-from service.endpoints.results import send_object
 from service.inputs import FILES, MAX_IMAGES, all_named, files_of, mask_of, named
 from service.logs import JOB_ID
 from service.submission import answer_at_once, job_response
@@ -19,7 +18,6 @@ from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.document import job_document, links_of
 from storage.errors import Conflict, Invalid, Missing
-from storage.image import Image, ImageStatus
 from storage.job import Job, JobStatus, JobType
 
 
@@ -111,24 +109,6 @@ async def forget(call: Call, job: Job) -> None:
     await call.context.jobs.remove(job)
 
 
-async def image(call: Call) -> web.StreamResponse:
-    """Lead to one image by a fresh link, or with `?proxy=1` send its bytes."""
-    query = _query(call, {"proxy"})
-    job = await job_of(call)
-    made = _image(job, call.request.match_info["index"])
-    if query.get("proxy", "0") in {"1", "true"}:
-        return await send_object(
-            call.request,
-            call.context.objects,
-            made.key or "",
-            content_type=made.content_type or "application/octet-stream",
-            filename=f"{job.id}-{made.filename}",
-            etag=made.sha256,
-        )
-    link = links_of(job, call.context.objects, call.now)[made.index]
-    return web.Response(status=302, headers={"Location": link.url})
-
-
 async def job_of(call: Call) -> Job:
     """Return the job that the address names, if it is the tenant's."""
     job = await call.context.jobs.get(call.tenant.id, call.request.match_info["id"])
@@ -158,13 +138,6 @@ async def draft_of(call: Call, body: Body) -> Draft:
         images=images,
         mask=mask,
     )
-
-
-def _image(job: Job, index: str) -> Image:
-    made = next((image for image in job.images if str(image.index) == index), None)
-    if made is None or made.key is None or made.status is not ImageStatus.SUCCEEDED:
-        raise Missing("There is no such image.", code="image_not_found")
-    return made
 
 
 # -- queries -------------------------------------------------------------------------------------

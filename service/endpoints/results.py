@@ -60,9 +60,11 @@ async def _send(
     headers = {"Content-Type": content_type, "Content-Disposition": content_disposition, **_SAFE}
     if etag is not None:
         headers["ETag"] = f'"{etag}"'
-        if f'"{etag}"' in request.headers.get("If-None-Match", ""):
+        if _is_known(etag, request.headers.get("If-None-Match", "")):
             return web.Response(status=304, headers=headers)
     start, end = _wanted(request, stat.size)
+    if request.headers.get("If-Range", f'"{etag}"') != f'"{etag}"':  # a part of another file
+        start, end = 0, stat.size
     if start >= end:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{stat.size}"})
     answer = web.StreamResponse(status=200 if end - start == stat.size else 206, headers=headers)
@@ -81,6 +83,10 @@ async def _send(
             await answer.write(chunk)
     await answer.write_eof()
     return answer
+
+
+def _is_known(etag: str, tags: str) -> bool:
+    return tags.strip() == "*" or f'"{etag}"' in tags
 
 
 def _wanted(request: web.Request, size: int) -> tuple[int, int]:

@@ -109,6 +109,40 @@ class RenditionReply(Reply):
     error: FailureReply | None = None
 
 
+class RenditionListReply(Reply):
+    """The renditions of an image, also those that are still to be made."""
+
+    object: Literal["list"]
+    data: list[RenditionReply]
+
+
+class LinkReply(Reply):
+    """A link that was signed to live as long as was asked."""
+
+    object: Literal["link"]
+    url: str
+    expires_at: int
+
+
+class ShareReply(Reply):
+    """A link to one image that needs no key, until it is taken back."""
+
+    object: Literal["share"]
+    job: str
+    index: int
+    token: str
+    url: str
+
+
+class UnsharedReply(Reply):
+    """A share link that leads nowhere any more."""
+
+    object: Literal["share"]
+    job: str
+    index: int
+    deleted: Literal[True]
+
+
 class ImageReply(Reply):
     """One image of a job; a link is signed whenever it is shown."""
 

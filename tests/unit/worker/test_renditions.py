@@ -1,4 +1,4 @@
-"""What is handed out of what came back: signed or labelled, converted, with renditions beside it."""
+"""What is handed out of what came back: signed, labelled, converted; renditions stand beside it."""
 
 import hashlib
 from collections.abc import AsyncIterator

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, StrictFloat, StrictStr
+from pydantic import ConfigDict, Field, StrictFloat, StrictStr
 
 from service.wire.fields import Wire
 from service.wire.renditions import NAME
@@ -11,6 +11,8 @@ from storage.objects import MAX_LIFETIME
 
 class SignRequest(Wire):
     """`POST /v1/jobs/{id}/images/{index}/sign`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"expires_in": 86400}]})
 
     expires_in: Annotated[StrictFloat, Field(gt=0, le=MAX_LIFETIME, allow_inf_nan=False)] = Field(
         900.0, description="Seconds that the link shall live, a day at most"

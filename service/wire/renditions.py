@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from service.wire.fields import Percent, Wire
 from storage.rendition import MOST_AT_ONCE, PRESETS, RESERVED, WIDEST, Recipe
@@ -56,5 +56,13 @@ Recipes = Annotated[
 
 class RenditionsRequest(Wire):
     """`POST /v1/jobs/{id}/images/{index}/renditions`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"renditions": ["thumbnail", {"name": "card", "width": 640, "format": "jpeg"}]}
+            ]
+        }
+    )
 
     renditions: Annotated[Recipes, Field(min_length=1)]

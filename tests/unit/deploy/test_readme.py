@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from service.endpoints.description import pages
 from service.routes import OPEN, ROUTES
 from tests.unit.deploy.test_manifests import KNOWN
 
@@ -15,8 +16,9 @@ OF_THE_SUPERVISOR = {"DARKROOM_WORKERS"}
 
 def test_every_door_that_it_shows_is_open() -> None:
     shown = set(re.findall(r"`(GET|POST|PATCH|PUT|DELETE) (/[^`?]*)`", README))
-    plain = {(route.method, route.path) for route in ROUTES} | {door[:2] for door in OPEN}
-    there = {(method, re.sub(r":[^}]*}", "}", path)) for method, path in plain}
+    doors = {(route.method, route.path) for route in (*ROUTES, *OPEN)}
+    doors |= {("GET", path) for path, _ in pages(ROUTES, OPEN)}
+    there = {(method, re.sub(r":[^}]*}", "}", path)) for method, path in doors}
     assert shown
     assert shown - there == set()
 

@@ -16,7 +16,8 @@ OF_THE_SUPERVISOR = {"DARKROOM_WORKERS"}
 
 def test_every_door_that_it_shows_is_open() -> None:
     shown = set(re.findall(r"`(GET|POST|PATCH|PUT|DELETE) (/[^`?]*)`", README))
-    doors = {(route.method, route.path) for route in (*ROUTES, *OPEN)}
+    doors = {(route.method, route.path) for route in ROUTES}
+    doors |= {(door.method, door.path) for door in OPEN}
     doors |= {("GET", path) for path, _ in pages(ROUTES, OPEN)}
     there = {(method, re.sub(r":[^}]*}", "}", path)) for method, path in doors}
     assert shown

@@ -68,7 +68,8 @@ class Catalogs:
         seen = self._stamp
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), every)
+                async with asyncio.timeout(every):
+                    await self._asked.wait()
             stamp = _stamp(self._path)
             rested, seen = stamp == seen, stamp
             if (self._asked.is_set() or (rested and stamp != self._stamp)) and self.reload():

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from storage import redis_keys
 from storage.errors import Unavailable
-from storage.redis_client import AnyRedis, unavailable
+from storage.redis_client import AnyRedis, stopped, unavailable
 
 
 _SUBSCRIBE_TIMEOUT = 3.0
@@ -53,8 +53,7 @@ class Changes:
     async def close(self) -> None:
         """Stop listening."""
         if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+            await stopped(self._reader)
         if self._pubsub is not None:
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
 

@@ -4,6 +4,7 @@ What Redis or the network cannot do becomes `Unavailable`, here and for everybod
 knows redis-py's exceptions.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable
 from typing import Any, TypeAlias
@@ -34,6 +35,8 @@ from storage.settings import RedisSettings
 AnyRedis: TypeAlias = Redis
 
 FULL = "store_full"
+_TELLINGS = 40
+_TELL_AGAIN = 0.25
 _WROTE = "redis.call('DEL', '')\n"
 # Before Redis 7, the word stands in the middle of what is said about a script.
 _NO_WRITES = re.compile(r"(?:^|-)(?:OOM|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|BUSY)\b")
@@ -131,3 +134,19 @@ async def answered(answer: Answer) -> Any:
         if (plain := unavailable(error)) is not None:
             raise plain from error
         raise
+
+
+async def stopped(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks that talk to Redis, and return when they have ended, whichever way.
+
+    A task may have to be told more than once: before Python 3.12, `asyncio.wait_for`, by which
+    redis-py sends, forgets a cancellation that comes in the moment of its success.
+    """
+    pending = set(tasks)
+    for _ in range(_TELLINGS):
+        if not pending:
+            break
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_TELL_AGAIN)
+    await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)

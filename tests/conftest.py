@@ -7,10 +7,20 @@ pyproject.toml, for every floor.
 from pathlib import Path
 
 import pytest
+import structlog
 
 
 FLOORS = {"integration": 120, "contract": 60, "bench": 600}  # seconds for one test
 HERE = Path(__file__).parent
+
+# A traceback drawn with all its variables takes longer than some leases in these tests.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+    ]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

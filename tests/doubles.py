@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from arq.connections import ArqRedis
-from fakeredis import FakeAsyncRedis
+from fakeredis.aioredis import FakeAsyncRedisConnection, FakeRedis, FakeWriter
 
 from storage.attempt import Usage
 from storage.failure import Failure, FailureCode
@@ -30,9 +30,27 @@ class Clock:
         self.now += seconds
 
 
+class _Writer(FakeWriter):
+    """Can be broken off at once, as a real transport can."""
+
+    @property
+    def transport(self) -> Self:
+        return self
+
+    def abort(self) -> None:
+        self.close()
+
+
+class _Connection(FakeAsyncRedisConnection):
+    async def _connect(self) -> None:
+        await super()._connect()
+        assert self._sock is not None
+        self._writer = _Writer(self._sock)
+
+
 def fake_redis() -> ArqRedis:
     """Return a client of a new Redis that lives inside this process."""
-    return ArqRedis(FakeAsyncRedis().connection_pool)
+    return ArqRedis(FakeRedis(connection_class=_Connection).connection_pool)
 
 
 # -- upstreams -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from storage.errors import Unavailable
 from storage.gate import Waiting
 from storage.queue import Claim, Queue
+from storage.redis_client import stopped
 from worker.outage import outlast
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
 
@@ -110,10 +111,7 @@ class LeaseWorker(Worker):
             task.cancel()
         if self.tasks:
             await asyncio.wait(tuple(self.tasks.values()), timeout=10)
-        for loop in (self.main_task, self._renewer):
-            if loop is not None:
-                loop.cancel()
-                await asyncio.gather(loop, return_exceptions=True)
+        await stopped(*(loop for loop in (self.main_task, self._renewer) if loop is not None))
         with contextlib.suppress(Unavailable):  # the wake-up this worker may have taken with it
             await self._queue.nudge()
 
@@ -184,8 +182,10 @@ class LeaseWorker(Worker):
             longest = min(claim.next_due or self._pace.idle_wait, self._pace.idle_wait)
             await self._queue.wait(max(longest, 0.01))
         else:
+            # Not wait_for: before 3.12 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), self._pace.idle_wait)
+                async with asyncio.timeout(self._pace.idle_wait):
+                    await self._stirred.wait()
 
     def _stir(self) -> None:
         self._stirred.set()

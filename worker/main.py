@@ -27,10 +27,11 @@ from storage.crash import CrashPoint
 from storage.deliveries import Deliveries
 from storage.errors import Error, Invalid, Unavailable
 from storage.facts import Limits
+from storage.files import Files
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.queue import Queue
-from storage.redis_client import Commands, connect
+from storage.redis_client import Commands, connect, stopped
 from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
 from storage.traffic import Traffic
@@ -96,8 +97,7 @@ async def serve(
         )
         await asyncio.wait({stopping, building}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():  # while it waited for Redis
-            building.cancel()
-            await asyncio.gather(building, return_exceptions=True)
+            await stopped(building)
             return
         await _work(building.result(), settings, stopping)
 
@@ -119,9 +119,7 @@ async def _work(parts: Parts, settings: Settings, stopping: "asyncio.Task[bool]"
     log.info("worker_started", slots=options.slots, on=[d.name for d in parts.router.on])
     done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*(worker.drain(options.drain) for worker in workers))
-    for task in (stopping, *running):
-        task.cancel()
-    await asyncio.gather(stopping, *running, return_exceptions=True)
+    await stopped(stopping, *running)
     log.info("worker_stopped")
     for task in done - {stopping}:
         task.result()  # a part that ended by itself is a fault: say which
@@ -269,6 +267,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             clock=clock,
             life=settings.retention.days * 86_400,
             orphan_life=settings.retention.orphan_hours * 3600,
+            files=Files(commands),
         ),
         catalogs=workshop.catalogs,
         router=workshop.router,
@@ -306,7 +305,8 @@ async def _announce(parts: Parts) -> None:
                 places = [part for name in names for part in (now, name)]
                 await parts.commands.execute("ZADD", redis_keys.DEPLOYMENTS_ON, *places)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.changed.wait(), ANNOUNCE_EVERY)
+            async with asyncio.timeout(ANNOUNCE_EVERY):
+                await parts.changed.wait()
 
 
 async def _tell_stall(commands: Commands, seconds: float) -> None:

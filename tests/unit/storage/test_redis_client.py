@@ -14,7 +14,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from storage.redis_client import Commands, unavailable
+from storage.redis_client import Commands, stopped, unavailable
 from tests.doubles import fake_redis
 
 
@@ -80,3 +80,35 @@ def test_a_redis_that_takes_no_writes_is_unavailable_for_longer(error: Exception
 @pytest.mark.parametrize("error", [ResponseError("WRONGTYPE Operation"), ValueError("ours")])
 def test_a_fault_of_ours_is_not_called_an_outage(error: Exception) -> None:
     assert unavailable(error) is None
+
+
+async def test_a_task_that_forgets_a_cancellation_is_told_again() -> None:
+    forgot = 0
+
+    async def forgetful() -> None:
+        nonlocal forgot
+        while True:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                forgot += 1
+                if forgot == 3:
+                    raise
+
+    task = asyncio.create_task(forgetful())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await stopped(task)
+    assert task.cancelled()
+    assert forgot == 3
+
+
+async def test_a_task_that_ended_in_a_fault_has_ended() -> None:
+    async def faulty() -> None:
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(faulty())
+    await asyncio.sleep(0)
+    await stopped(task)
+    assert isinstance(task.exception(), ZeroDivisionError)
+    await stopped()

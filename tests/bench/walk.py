@@ -38,13 +38,11 @@ async def run() -> list[Row]:
             rows += await synchronous(here)
             rows += await submits(here, redis)
             await redis.close()
-        async with installed(Path(folder) / "flight", workers=1, **_WIDE) as here:
+        flight = Path(folder) / "flight"
+        async with installed(flight, workers=1, DARKROOM_WORKER__SLOTS="600") as here:
             rows += await in_flight(here)
             rows += await upload(here)
     return rows
-
-
-_WIDE = {"DARKROOM_WORKER__SLOTS": "600"}
 
 
 async def idle(here: Installation, redis: Commands) -> tuple[float, list[Row]]:

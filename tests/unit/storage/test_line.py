@@ -102,7 +102,7 @@ async def test_nobody_waits_for_the_answers_to_what_was_said_before(
     late = line.say("ECHO", "late")
     await asyncio.sleep(0.01)
     server.gate.set()
-    assert await asyncio.gather(early, late) == [b"early", b"late"]
+    assert [await early, await late] == [b"early", b"late"]
 
 
 async def test_a_caller_who_gives_up_takes_nobody_along(line: Line, server: Server) -> None:

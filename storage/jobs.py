@@ -36,6 +36,8 @@ _PREVIEW_LIFE_MS = 60_000
 _SCAN = 100
 _MOST_SCANNED = 5_000
 _PRIORITIES = (1, 0, -1)
+_LATER = 1_000_000_000_000_000  # µs; sets those that stand with another priority far apart
+SEATED_AT_ONCE = 100
 
 
 def new_job_id() -> JobId:
@@ -60,6 +62,13 @@ class Budget:
 
     limit: float
     spent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seating:
+    """Has a tenant's jobs counted; at most `most` of them may be open at one time."""
+
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +105,13 @@ class Jobs:
         weight: float = 1.0,
         idempotency: Idempotency | None = None,
         budget: Budget | None = None,
+        seating: Seating | None = None,
     ) -> Added:
         """Take in a new job and queue it, or find the one that the same key made before.
 
         `weight` is the tenant's share of the queue, above 0. Adding the same job twice is harmless.
         Raises `Conflict` when the key was used for another request, and `TooMany` when the job
-        would go beyond the `budget`.
+        would go beyond the `budget` or the `seating`.
         """
         keys = [
             redis_keys.job(job.id),
@@ -125,10 +135,14 @@ class Jobs:
             -1 if budget is None else nano_of(budget.limit),
             nano_of(job.reserved),
             0 if budget is None else nano_of(budget.spent),
+            _most(seating),
+            _microseconds(job.created_at) - job.priority * _LATER,
             *flows_of(job),
         ]
         if idempotency is not None:
             keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
+        if seating is not None:
+            keys += [*redis_keys.seats(job.tenant), redis_keys.STANDING]
         self._crash.visit("add")
         code, *rest = await self._commands.eval(scripts.ADD, keys, args, takes_in=True)
         self._crash.visit("added")
@@ -140,6 +154,10 @@ class Jobs:
                 "The job would go beyond what may be spent in a day.",
                 retry_after=seconds_left(job.created_at),
                 code="budget_exceeded",
+            )
+        if code == -3:
+            raise TooMany(
+                "As many jobs are open as the tenant may have.", retry_after=5.0, code="queue_full"
             )
         return Added(job.id) if code else Added(JobId(rest[0].decode()), existed=True)
 
@@ -173,6 +191,11 @@ class Jobs:
         ]
         bill_keys, bill_args = _billed(old, written)
         keys += bill_keys
+        keys += [*redis_keys.seats(old.tenant), redis_keys.STANDING]
+        keys += [
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
+            redis_keys.wake(redis_keys.IMAGE_QUEUE),
+        ]
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
             old.version,
@@ -183,6 +206,7 @@ class Jobs:
             news(written),
             _DELIVERY_LIFE_MS,
             *bill_args,
+            redis_keys.JOB_PREFIX,
         ]
         for delivery in owing:
             keys += [redis_keys.delivery(delivery.id), redis_keys.payload(delivery.id)]
@@ -253,6 +277,42 @@ class Jobs:
     async def is_queued(self, job: Job) -> bool:
         """Say whether the queue knows of the job."""
         return await queue.holds(self._commands, redis_keys.IMAGE_QUEUE, job.id)
+
+    async def stands(self, job: Job) -> bool:
+        """Say whether the job is to be queued once its tenant has a free seat."""
+        standing = redis_keys.seats(job.tenant)[2]
+        return await self._commands.execute("ZSCORE", standing, job.id) is not None
+
+    async def open_of(self, tenant: str) -> int:
+        """Return how many open jobs a tenant has whose jobs are counted."""
+        _, taken, standing = redis_keys.seats(tenant)
+        seated, waiting = await asyncio.gather(
+            self._commands.issue("SCARD", taken), self._commands.issue("ZCARD", standing)
+        )
+        return int(seated + waiting)
+
+    async def open_of_all(self) -> int:
+        """Return how many open jobs there are."""
+        queued, standing = await asyncio.gather(
+            self._commands.issue("ZCARD", redis_keys.IMAGE_QUEUE),
+            self._commands.issue("GET", redis_keys.STANDING),
+        )
+        return int(queued) + int(standing or 0)
+
+    async def seat(self, tenant: str) -> int:
+        """Give a tenant's free seats to jobs that stand, as after its limit was raised.
+
+        Up to a hundred are seated; returns how many.
+        """
+        keys = [
+            *redis_keys.seats(tenant),
+            redis_keys.STANDING,
+            redis_keys.IMAGE_QUEUE,
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
+            redis_keys.wake(redis_keys.IMAGE_QUEUE),
+        ]
+        args: list[Argument] = [redis_keys.JOB_PREFIX, SEATED_AT_ONCE]
+        return int(await self._commands.eval(scripts.SEAT, keys, args))
 
     async def position(self, job: Job) -> int | None:
         """Return how many tasks stand before a waiting job; None when it does not wait."""
@@ -371,6 +431,12 @@ def flows_of(job: Job) -> tuple[str, ...]:
 def news(job: Job) -> bytes:
     """Return what is told of a change: little, whoever cares reads the record."""
     return orjson.dumps({"job": job.id, "status": job.status, "version": job.version})
+
+
+def _most(seating: Seating | None) -> str | int:
+    if seating is None:
+        return ""
+    return -1 if seating.most is None else seating.most
 
 
 def _microseconds(seconds: float) -> int:

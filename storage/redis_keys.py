@@ -20,16 +20,20 @@ FIRST_MOMENT = 1_000_000_000_000
 APPOINTMENTS = "darkroom:appointments"
 CANCELS = "darkroom:cancels"
 STALLS = "darkroom:stalls"
+ACTS = "darkroom:acts"
+KEYS_USED = "darkroom:keys-used"
+STANDING = "darkroom:standing"
 TENANTS = "darkroom:tenants"
 DEPLOYMENTS_ON = "darkroom:deployments-on"
 TRAFFIC = "darkroom:traffic"
 IN_PROGRESS_PREFIX = in_progress_key_prefix
 PAYLOAD_PREFIX = job_key_prefix
+JOB_PREFIX = "darkroom:job:"
 
 
 def job(job_id: str) -> str:
     """Return the key of a job's record."""
-    return f"darkroom:job:{job_id}"
+    return f"{JOB_PREFIX}{job_id}"
 
 
 def changes(job_id: str) -> str:
@@ -84,6 +88,20 @@ def bills_of(tenant: str) -> str:
 def committed(tenant: str, day: str) -> str:
     """Return the key of what a tenant with a daily limit has spent or set aside on a day."""
     return f"darkroom:{{{tenant}}}:committed:{day}"
+
+
+def seats(tenant: str) -> tuple[str, str, str]:
+    """Return the keys of a tenant's seats: how many, the jobs that have one, those that stand.
+
+    The first is there when the tenant's jobs at work are limited, the others when it has any limit.
+    """
+    prefix = f"darkroom:{{{tenant}}}:seats"
+    return prefix, f"{prefix}:taken", f"{prefix}:standing"
+
+
+def rate(tenant: str, name: str) -> str:
+    """Return the key under which one of a tenant's rates is counted."""
+    return f"darkroom:{{{tenant}}}:rate:{name}"
 
 
 def api_key(key_id: str) -> str:

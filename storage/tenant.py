@@ -13,6 +13,8 @@ import zlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from storage.rate import Rate
+
 
 _SHAPE = re.compile(r"dk_(live|test)_([0-9a-z]{12})_([0-9A-Za-z_-]{43})_([0-9a-f]{8})")
 _LONGEST = 128
@@ -28,7 +30,12 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Who owns jobs. `weight` is the share of the queue; limits that are None do not hold."""
+    """Who owns jobs. `weight` is the share of the queue; limits that are None do not hold.
+
+    `max_queued` bounds the jobs that have been taken in and have not ended, `max_running` those of
+    them that workers may have at one time; the others stand in line. `requests_per_minute` counts
+    requests that submit, and `spend_per_day` is in USD.
+    """
 
     id: str
     created_at: float
@@ -38,10 +45,18 @@ class Tenant:
     requests_per_minute: int | None = None
     spend_per_day: float | None = None
 
+    @property
+    def is_counted(self) -> bool:
+        """Say whether the tenant's jobs have to be counted when they come and go."""
+        return self.max_queued is not None or self.max_running is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """One key of a tenant; `digest` is the SHA-256 of its secret in hex. Times are Unix seconds."""
+    """One key of a tenant; `digest` is the SHA-256 of its secret in hex. Times are Unix seconds.
+
+    It may do what its scopes say and nothing else.
+    """
 
     id: str
     tenant: str
@@ -50,6 +65,7 @@ class ApiKey:
     scopes: tuple[Scope, ...] = (Scope.SUBMIT, Scope.READ)
     environment: str = "live"
     name: str = ""
+    requests_per_minute: int | None = None
     expires_at: float | None = None
     revoked_at: float | None = None
 
@@ -60,6 +76,14 @@ class ApiKey:
     def revoked(self, now: float) -> "ApiKey":
         """Return the key as no longer usable; the first revocation counts."""
         return self if self.revoked_at is not None else replace(self, revoked_at=now)
+
+    def expiring(self, at: float) -> "ApiKey":
+        """Return the key as usable until `at` and no longer; an earlier end stays."""
+        return (
+            self
+            if self.expires_at is not None and self.expires_at <= at
+            else replace(self, expires_at=at)
+        )
 
     def admits(self, presented: "PresentedKey") -> bool:
         """Compare the secret in constant time."""
@@ -74,6 +98,16 @@ class PresentedKey:
     digest: str
 
 
+def rates_of(tenant: Tenant, key: ApiKey) -> tuple[Rate, ...]:
+    """Return the rates at which a key may submit: its tenant's and its own, where there are any."""
+    rates: list[Rate] = []
+    if tenant.requests_per_minute is not None:
+        rates.append(Rate("tenant", tenant.requests_per_minute))
+    if key.requests_per_minute is not None:
+        rates.append(Rate("key", key.requests_per_minute, key.id))
+    return tuple(rates)
+
+
 def new_key(
     tenant: str,
     now: float,
@@ -81,6 +115,8 @@ def new_key(
     name: str = "",
     scopes: tuple[Scope, ...] = (Scope.SUBMIT, Scope.READ),
     environment: str = "live",
+    requests_per_minute: int | None = None,
+    expires_at: float | None = None,
 ) -> tuple[ApiKey, str]:
     """Return a new key of the tenant and its text, which is known only now."""
     alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -95,8 +131,22 @@ def new_key(
         scopes=scopes,
         environment=environment,
         name=name,
+        requests_per_minute=requests_per_minute,
+        expires_at=expires_at,
     )
     return key, f"{body}_{_check(body)}"
+
+
+def successor(key: ApiKey, now: float) -> tuple[ApiKey, str]:
+    """Return a new key that may do what `key` may, and its text; it does not expire."""
+    return new_key(
+        key.tenant,
+        now,
+        name=key.name,
+        scopes=key.scopes,
+        environment=key.environment,
+        requests_per_minute=key.requests_per_minute,
+    )
 
 
 def presented(text: str) -> PresentedKey | None:

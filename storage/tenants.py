@@ -1,18 +1,26 @@
-"""Tenants and their keys: where they are kept, and the secret that signs a tenant's webhooks."""
+"""Tenants and their keys: where they are kept, and the secret that signs a tenant's webhooks.
+
+A change is written over the version that was read and over no other, so that of two operators
+neither undoes what the other did.
+"""
 
 import asyncio
 import base64
 import secrets
+from collections.abc import Callable, Sequence
 
 from pydantic import TypeAdapter
 
-from storage import redis_keys
+from storage import redis_keys, scripts
+from storage.errors import Conflict
+from storage.line import Argument
 from storage.redis_client import Commands
 from storage.tenant import ApiKey, Tenant
 
 
 _TENANT: TypeAdapter[Tenant] = TypeAdapter(Tenant)
 _KEY: TypeAdapter[ApiKey] = TypeAdapter(ApiKey)
+_TRIES = 20
 
 
 class Tenants:
@@ -23,20 +31,28 @@ class Tenants:
 
     async def add(self, tenant: Tenant) -> Tenant:
         """Keep a new tenant, or return the one that has its id already."""
-        document = _TENANT.dump_json(tenant, exclude_none=True)
-        await self._commands.execute("HSETNX", redis_keys.TENANTS, tenant.id, document)
-        kept = await self.get(tenant.id)
-        return kept or tenant
+        if await self._write(b"", tenant):
+            return tenant
+        return await self.get(tenant.id) or tenant
 
     async def get(self, tenant_id: str) -> Tenant | None:
         """Return a tenant by its id."""
         document = await self._commands.execute("HGET", redis_keys.TENANTS, tenant_id)
         return None if document is None else _TENANT.validate_json(document)
 
-    async def put(self, tenant: Tenant) -> None:
-        """Write a tenant over what is kept of it."""
-        document = _TENANT.dump_json(tenant, exclude_none=True)
-        await self._commands.execute("HSET", redis_keys.TENANTS, tenant.id, document)
+    async def change(self, tenant_id: str, change: Callable[[Tenant], Tenant]) -> Tenant | None:
+        """Write what `change` makes of a tenant and return it; None when there is no such tenant.
+
+        `change` may be asked more than once.
+        """
+        for _ in range(_TRIES):
+            read = await self._commands.execute("HGET", redis_keys.TENANTS, tenant_id)
+            if read is None:
+                return None
+            changed = change(_TENANT.validate_json(read))
+            if await self._write(read, changed):
+                return changed
+        raise Conflict("The tenant is changing too fast; try again.", code="tenant_busy")
 
     async def all(self) -> list[Tenant]:
         """Return every tenant, by id."""
@@ -44,22 +60,45 @@ class Tenants:
         tenants = [_TENANT.validate_json(document) for document in documents]
         return sorted(tenants, key=lambda tenant: tenant.id)
 
-    async def put_key(self, key: ApiKey) -> None:
-        """Keep a key, new or changed."""
-        document = _KEY.dump_json(key, exclude_none=True)
-        await self._commands.execute("SET", redis_keys.api_key(key.id), document)
-        await self._commands.execute("SADD", redis_keys.api_keys_of(key.tenant), key.id)
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new key."""
+        await self._write_key(b"", key)
 
     async def key(self, key_id: str) -> ApiKey | None:
         """Return a key by its public id."""
         document = await self._commands.execute("GET", redis_keys.api_key(key_id))
         return None if document is None else _KEY.validate_json(document)
 
+    async def change_key(self, key_id: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey | None:
+        """Write what `change` makes of a key and return it; None when there is no such key.
+
+        `change` may be asked more than once.
+        """
+        for _ in range(_TRIES):
+            read = await self._commands.execute("GET", redis_keys.api_key(key_id))
+            if read is None:
+                return None
+            changed = change(_KEY.validate_json(read))
+            if await self._write_key(read, changed):
+                return changed
+        raise Conflict("The key is changing too fast; try again.", code="key_busy")
+
     async def keys_of(self, tenant_id: str) -> list[ApiKey]:
         """Return a tenant's keys, the oldest first."""
         ids = await self._commands.execute("SMEMBERS", redis_keys.api_keys_of(tenant_id))
         found = await asyncio.gather(*(self.key(key_id.decode()) for key_id in ids))
         return sorted((key for key in found if key is not None), key=lambda key: key.created_at)
+
+    async def note_use(self, key_id: str, now: float) -> None:
+        """Remember when a key was last used."""
+        await self._commands.execute("HSET", redis_keys.KEYS_USED, key_id, now)
+
+    async def last_uses(self, key_ids: Sequence[str]) -> list[float | None]:
+        """Return when each key was last used, to about a minute; None for one that never was."""
+        if not key_ids:
+            return []
+        moments = await self._commands.execute("HMGET", redis_keys.KEYS_USED, *key_ids)
+        return [None if moment is None else float(moment) for moment in moments]
 
     async def webhook_secret(self, tenant_id: str) -> str:
         """Return the secret that signs deliveries to a job's own webhook_url, made on first use.
@@ -73,3 +112,15 @@ class Tenants:
             await self._commands.execute("SET", key, fresh, "NX")
             known = await self._commands.execute("GET", key)
         return str(known.decode())
+
+    async def _write(self, read: bytes, tenant: Tenant) -> bool:
+        running = "" if tenant.max_running is None else tenant.max_running
+        document = _TENANT.dump_json(tenant, exclude_none=True)
+        keys = [redis_keys.TENANTS, redis_keys.seats(tenant.id)[0]]
+        args: list[Argument] = [tenant.id, read, document, running]
+        return bool(await self._commands.eval(scripts.TENANT, keys, args))
+
+    async def _write_key(self, read: bytes, key: ApiKey) -> bool:
+        document = _KEY.dump_json(key, exclude_none=True)
+        keys = [redis_keys.api_key(key.id), redis_keys.api_keys_of(key.tenant)]
+        return bool(await self._commands.eval(scripts.KEY, keys, [key.id, read, document]))

@@ -111,9 +111,15 @@ class Reaper:
                 await self._jobs.tell_cancelled(written)
         else:
             if not await self._jobs.is_queued(job):
-                log.warning("job_requeued", job=job.id, tenant=job.tenant)
-                await self._jobs.requeue(job, now)
+                await self._bring_back(job, now)
             await self._jobs.look_again(job_id, next_check(job, now))
+
+    async def _bring_back(self, job: Job, now: float) -> None:
+        if await self._jobs.stands(job):
+            await self._jobs.seat(job.tenant)  # a limit that was raised may have left seats free
+            return
+        log.warning("job_requeued", job=job.id, tenant=job.tenant)
+        await self._jobs.requeue(job, now)
 
     async def _retire(self, job: Job, now: float) -> None:
         over = (job.finished_at or now) + self._life

@@ -8,12 +8,20 @@ def _read(name: str) -> str:
     return (Path(__file__).parent / f"{name}.lua").read_text(encoding="utf-8")
 
 
-ADD: Final = _read("add")
-SWAP: Final = _read("swap")
+# Whatever gives a job its place in the queue shares a beginning.
+_ORDER: Final = _read("order") + "\n"
+_SEATS: Final = _ORDER + _read("seats") + "\n"
+ADD: Final = _ORDER + _read("add")
+SWAP: Final = _SEATS + _read("swap")
+SEAT: Final = _SEATS + _read("seat")
+
 CLAIM: Final = _read("claim")
 RENEW: Final = _read("renew")
 RELEASE: Final = _read("release")
 WRITE: Final = _read("write")
+GCRA: Final = _read("gcra")
+TENANT: Final = _read("tenant")
+KEY: Final = _read("key")
 
 # The scripts of the gates share their beginning.
 _GATE: Final = _read("gate") + "\n"

@@ -1,18 +1,20 @@
 -- Write a record over the version that was read, and all that follows from it, or nothing at all.
 --
 -- KEYS  1 job  2 appointments  3 channel  4 payload  5 in progress  6 queue  7 delivery queue
---       8 delivery wake  9 tenant's deliveries  10 bill  11 tenant's bills  12 committed
+--       8 delivery wake  9 tenant's deliveries  10 bill  11 tenant's bills  12 committed  13 seats  14 taken
+--       15 standing  16 all standing  17 flows  18 wake
 --       then per delivery: record, payload
 -- ARGV  1 version read  2 document  3 id  4 ended (1 or 0)  5 next appointment (s)  6 news  7 delivery
 --       life (ms)  8-11 for the bill: jobs, images, jobs of unknown cost, money  12 name of the bill
---       13 its day as a number  14 money to commit, or 0
+--       13 its day as a number  14 money to commit, or 0  15 job prefix
 --       then per delivery: id, document, payload, created (µs), due (ms)
 -- Returns 1 when written, or when exactly this was written before; 0 when somebody else wrote first;
 -- -1 when there is no such record.
 
 local BILL_LIFE_DAYS = 760
+local AT_ONCE = 8  -- jobs seated after one that has ended; there are more only after a limit was raised
 
-local version = redis.call('HGET', KEYS[1], 'version')
+local version, flow = unpack(redis.call('HMGET', KEYS[1], 'version', 'flow'))
 if not version then return -1 end
 local following = tostring(tonumber(ARGV[1]) + 1)
 if version ~= ARGV[1] then
@@ -35,8 +37,14 @@ if ARGV[4] == '1' then
     end
   end
   if ARGV[14] ~= '0' and redis.call('EXISTS', KEYS[12]) == 1 then redis.call('INCRBY', KEYS[12], ARGV[14]) end
-  local key = 13
-  for at = 15, #ARGV, 5 do
+  if flow then  -- its tenant's jobs are counted
+    if redis.call('SREM', KEYS[14], ARGV[3]) == 0 and redis.call('ZREM', KEYS[15], ARGV[3]) == 1 then
+      redis.call('DECR', KEYS[16])
+    end
+    seat(KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[6], KEYS[17], KEYS[18], ARGV[15], AT_ONCE)
+  end
+  local key = 19
+  for at = 16, #ARGV, 5 do
     redis.call('HSET', KEYS[key], 'version', 0, 'document', ARGV[at + 1])
     redis.call('PEXPIRE', KEYS[key], ARGV[7])
     redis.call('SET', KEYS[key + 1], ARGV[at + 2])

@@ -29,7 +29,7 @@ class TenantsSuite:
 
     async def test_a_tenant_can_be_changed(self, tenants: Tenants) -> None:
         tenant = await tenants.add(Tenant(id="acme", created_at=1.0))
-        await tenants.put(replace(tenant, weight=3.0))
+        await tenants.change("acme", lambda tenant: replace(tenant, weight=3.0))
         assert (await tenants.get("acme")) == replace(tenant, weight=3.0)
 
     async def test_all_tenants_are_listed_by_id(self, tenants: Tenants) -> None:
@@ -39,7 +39,7 @@ class TenantsSuite:
 
     async def test_a_key_is_found_by_its_public_id(self, tenants: Tenants) -> None:
         key, text = new_key("acme", 1.0, name="ci", scopes=(Scope.READ,))
-        await tenants.put_key(key)
+        await tenants.add_key(key)
         shown = presented(text)
         assert shown is not None
         assert await tenants.key(shown.id) == key
@@ -47,8 +47,8 @@ class TenantsSuite:
 
     async def test_a_revoked_key_is_kept_as_revoked(self, tenants: Tenants) -> None:
         key, _ = new_key("acme", 1.0)
-        await tenants.put_key(key)
-        await tenants.put_key(key.revoked(5.0))
+        await tenants.add_key(key)
+        await tenants.change_key(key.id, lambda key: key.revoked(5.0))
         kept = await tenants.key(key.id)
         assert kept is not None
         assert not kept.is_live(6.0)
@@ -57,7 +57,7 @@ class TenantsSuite:
         self, tenants: Tenants, commands: Commands
     ) -> None:
         key, text = new_key("acme", 1.0)
-        await tenants.put_key(key)
+        await tenants.add_key(key)
         secret = text.split("_", 3)[3].rpartition("_")[0]
         names = await commands.execute("KEYS", "*")
         kept = [name + await self.dump(commands, name) for name in names]
@@ -67,8 +67,8 @@ class TenantsSuite:
     async def test_a_tenants_keys_are_listed_the_oldest_first(self, tenants: Tenants) -> None:
         keys = [new_key("acme", float(at))[0] for at in (3, 1, 2)]
         for key in keys:
-            await tenants.put_key(key)
-        await tenants.put_key(new_key("globex", 1.0)[0])
+            await tenants.add_key(key)
+        await tenants.add_key(new_key("globex", 1.0)[0])
         assert [key.created_at for key in await tenants.keys_of("acme")] == [1.0, 2.0, 3.0]
 
     async def test_many_who_ask_at_once_get_one_webhook_secret(self, tenants: Tenants) -> None:

@@ -162,7 +162,7 @@ class Front:
 async def make_key(context: Context, tenant: str, *scopes: Scope) -> str:
     await context.tenants.add(Tenant(id=tenant, created_at=0.0))
     key, text = new_key(tenant, 0.0, scopes=scopes or (Scope.SUBMIT, Scope.READ))
-    await context.tenants.put_key(key)
+    await context.tenants.add_key(key)
     return text
 
 

@@ -61,10 +61,9 @@ async def error_of(front: Front, path: str, body: dict[str, Any]) -> tuple[int, 
 
 async def limited(front: Front, dollars: float | None) -> None:
     """Set the tenant's daily limit."""
-    tenants = front.context.tenants
-    tenant = await tenants.get("alice")
-    assert tenant is not None
-    await tenants.put(replace(tenant, spend_per_day=dollars))
+    await front.context.tenants.change(
+        "alice", lambda tenant: replace(tenant, spend_per_day=dollars)
+    )
     front.key = await front.new_key("alice")  # one that nobody has looked up yet
 
 

@@ -1,4 +1,4 @@
-"""`python -m service`: serves. `python -m service keys …` and `tenants …`: who may use it.
+"""`python -m service`: serves. `… keys`, `… tenants`, `… audit`: who may use it, and who said so.
 
 A fault of configuration is one line on standard error and exit code 78, so that a supervisor
 knows that trying again will not help.
@@ -13,6 +13,7 @@ import uvloop
 from pydantic import ValidationError
 
 from service.app import CONTEXT, Misconfigured, make_app
+from service.commandline import add_commands
 from service.console import run
 from service.server import listen, serve
 from service.settings import Settings
@@ -75,23 +76,7 @@ def _within_url(host: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
     commands = parser.add_subparsers(dest="command")
-    keys = commands.add_parser("keys", help="API keys").add_subparsers(dest="act", required=True)
-    create = keys.add_parser("create", help="make a key and print it, this once")
-    create.add_argument("--tenant", required=True)
-    create.add_argument("--name", default="")
-    create.add_argument("--scope", action="append", choices=["submit", "read", "admin"])
-    listed = keys.add_parser("list", help="list a tenant's keys")
-    listed.add_argument("--tenant", required=True)
-    revoked = keys.add_parser("revoke", help="make a key stop working within five seconds")
-    revoked.add_argument("id")
-    tenants = commands.add_parser("tenants", help="tenants").add_subparsers(
-        dest="act", required=True
-    )
-    tenants.add_parser("list", help="list all tenants")
-    changed = tenants.add_parser("set", help="make a tenant, or change its limits")
-    changed.add_argument("id")
-    changed.add_argument("--weight", type=float)
-    changed.add_argument("--spend-per-day", metavar="USD|none")
+    add_commands(commands)
     return parser
 
 

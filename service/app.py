@@ -7,17 +7,22 @@ from aiohttp import web
 from pydantic_core import Url
 from redis.exceptions import ResponseError
 
+from service.admission import Admission
 from service.auth import Doorkeeper
 from service.availability import Availability
 from service.context import Clock, Context
+from service.entrance import add_rates
 from service.errors import answer_errors
 from service.intake import Intake
 from service.logs import add_headers, log_requests
 from service.metrics import Metrics
 from service.progress import Progress
 from service.reception import Reception
+from service.registry import Registry
 from service.routes import add_routes
 from service.settings import Settings
+from service.strangers import Strangers
+from storage.acts import Acts
 from storage.address import Allowance
 from storage.bills import Bills
 from storage.catalog import Catalog
@@ -28,6 +33,7 @@ from storage.crash import CrashPoint
 from storage.errors import Error, Invalid, Unavailable
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
+from storage.rates import Rates
 from storage.redis_client import AnyRedis, Commands, connect
 from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
@@ -71,6 +77,7 @@ def make_app(
     )
     app[CONTEXT] = context
     app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(add_rates)
     app.cleanup_ctx.append(_running)
     add_routes(app, context)
     return app
@@ -87,14 +94,12 @@ def read_catalogs(settings: Settings) -> Catalogs:
 def _context(
     settings: Settings, commands: Commands, objects: Objects, catalogs: Catalogs, clock: Clock
 ) -> Context:
-    try:
-        allowance = Allowance.parse(settings.allow_networks)
-    except ValueError as error:
-        raise Misconfigured(f"DARKROOM_ALLOW_NETWORKS: {error}.") from error
+    allowance = _networks(settings.allow_networks, "DARKROOM_ALLOW_NETWORKS")
     jobs = Jobs(commands, settings.retention, crash=CrashPoint(settings.crash_at))
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
     bills = Bills(commands)
+    acts = Acts(commands)
     availability = Availability(commands)
     progress = Progress(jobs, changes, keep_alive=settings.limits.keep_alive)
     intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
@@ -107,7 +112,11 @@ def _context(
         changes=changes,
         objects=objects,
         tenants=tenants,
-        doorkeeper=Doorkeeper(tenants),
+        acts=acts,
+        registry=Registry(tenants, acts, jobs),
+        doorkeeper=Doorkeeper(tenants, Strangers(settings.limits.failed_keys_per_minute)),
+        admission=Admission(jobs, Rates(commands), most=settings.limits.queued),
+        proxies=_networks(settings.trusted_proxies, "DARKROOM_TRUSTED_PROXIES").networks,
         intake=intake,
         availability=availability,
         progress=progress,
@@ -124,6 +133,13 @@ def _context(
         metrics=Metrics(commands),
         clock=clock,
     )
+
+
+def _networks(text: str, variable: str) -> Allowance:
+    try:
+        return Allowance.parse(text)
+    except ValueError as error:
+        raise Misconfigured(f"{variable}: {error}.") from error
 
 
 def _objects(settings: Settings) -> Objects:
@@ -155,6 +171,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+        await context.doorkeeper.close()
         await context.changes.close()
         await context.objects.close()
         await context.commands.close()

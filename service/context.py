@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from service.admission import Admission
 from service.auth import Doorkeeper
 from service.availability import Availability
 from service.intake import Intake
 from service.metrics import Metrics
 from service.progress import Progress
 from service.reception import Reception
+from service.registry import Registry
 from service.settings import Settings
+from storage.acts import Acts
+from storage.address import Network
 from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
@@ -38,7 +42,11 @@ class Context:
     changes: Changes
     objects: Objects
     tenants: Tenants
+    acts: Acts
+    registry: Registry
     doorkeeper: Doorkeeper
+    admission: Admission
+    proxies: tuple[Network, ...]
     intake: Intake
     availability: Availability
     progress: Progress

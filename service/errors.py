@@ -4,6 +4,7 @@ The body is OpenAI's on every route, so that any client of theirs reads it. What
 leaves as a plain 500 and is logged once, with its trace.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -134,7 +135,7 @@ def response_of(error: Error) -> web.Response:
     status = _BY_CODE.get(error.code or "", answer.status)
     headers: dict[str, str] = {}
     if isinstance(error, TooMany | Unavailable):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="darkroom"'
     message = error.message if status != 500 else "Something went wrong on our side."

@@ -23,7 +23,7 @@ from storage.errors import Conflict, Invalid, Missing, TooMany
 from storage.fit import Fit, fit, unfit
 from storage.image import Image
 from storage.job import Job, JobId, JobType
-from storage.jobs import Idempotency, Jobs, new_job_id
+from storage.jobs import Idempotency, Jobs, Seating, new_job_id
 from storage.quote import Quote, quotes
 from storage.request import Adaptation, Request
 from storage.tenant import Tenant
@@ -191,6 +191,7 @@ class Reception:
                 weight=asker.tenant.weight,
                 idempotency=idempotency,
                 budget=await budget_of(asker.tenant, self._bills, asker.now),
+                seating=_seating(asker.tenant),
             )
         except (Conflict, Invalid, TooMany):
             await self._intake.forget(kept)
@@ -200,6 +201,10 @@ class Reception:
             return job
         await self._intake.forget(kept)
         return await self._progress.read(job.tenant, added.id)
+
+
+def _seating(tenant: Tenant) -> Seating | None:
+    return Seating(tenant.max_queued) if tenant.is_counted else None
 
 
 def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:

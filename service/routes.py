@@ -4,15 +4,15 @@ This table is all there is: the application and its description are both made fr
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from service.context import Call, Context
+from service.context import Context
 from service.endpoints import (
+    admin,
     chat,
     description,
     health,
@@ -27,8 +27,8 @@ from service.endpoints import (
     usage,
     webhooks,
 )
-from service.limits import check_headers
-from service.logs import REQUEST_ID, TENANT
+from service.entrance import Endpoint, Entrance
+from service.wire import admin as operator
 from service.wire import replies
 from service.wire.chat import ChatRequest
 from service.wire.images import (
@@ -42,12 +42,10 @@ from service.wire.jobs import JobRequest
 from service.wire.links import SignRequest
 from service.wire.renditions import RenditionsRequest
 from service.wire.responses import ResponseRequest
-from storage.errors import Error
 from storage.job import JobStatus, JobType
 from storage.tenant import Scope
 
 
-Endpoint = Callable[[Call], Awaitable[web.StreamResponse]]
 Open = Callable[[web.Request, Context], Awaitable[web.StreamResponse]]
 
 
@@ -66,7 +64,8 @@ class Route:
 
     `json` and `form` are the models of the bodies it takes, `files` the files of the form. `shows`
     is the model of its answer; without one it sends bytes. `submits`: `Prefer` and
-    `Idempotency-Key` hold, and the answer may be a 202 with the job. `streams`: the answer may come
+    `Idempotency-Key` hold, the answer may be a 202 with the job, and limits are asked before the
+    body is read. `streams`: the answer may come
     as server-sent events.
     """
 
@@ -100,7 +99,12 @@ _DAYS = (
     Query("from", {"type": "string", "format": "date"}, "The first day, in UTC"),
     Query("to", {"type": "string", "format": "date"}, "The last day, in UTC; default: today"),
 )
-_SUBMIT, _READ = Scope.SUBMIT, Scope.READ
+_TENANT = (Query("tenant", {"type": "string"}, "Whose keys"),)
+_ACTS = (
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "Acts of one page"),
+    Query("cursor", {"type": "string"}, "Where the page begins: `next` of the page before"),
+)
+_SUBMIT, _READ, _ADMIN = Scope.SUBMIT, Scope.READ, Scope.ADMIN
 _IMAGE = "/v1/jobs/{id}/images/{index}"
 
 ROUTES = (
@@ -196,6 +200,35 @@ ROUTES = (
     Route("GET", "/v1/models", models.list_, _READ, replies.ModelListReply),
     Route("GET", "/v1/models/{id:.+}", models.show, _READ, replies.ModelReply),
     Route("GET", "/v1/webhook-secret", webhooks.secret, _READ, replies.SecretReply),
+    Route("GET", "/v1/admin/tenants", admin.tenants, _ADMIN, operator.TenantListReply),
+    Route(
+        *("POST", "/v1/admin/tenants", admin.make_tenant, _ADMIN, operator.TenantReply),
+        json=operator.NewTenant,
+        status=201,
+    ),
+    Route("GET", "/v1/admin/tenants/{id}", admin.tenant, _ADMIN, operator.TenantReply),
+    Route(
+        *("PATCH", "/v1/admin/tenants/{id}", admin.change_tenant, _ADMIN, operator.TenantReply),
+        json=operator.TenantChanges,
+    ),
+    Route("GET", "/v1/admin/keys", admin.keys, _ADMIN, operator.KeyListReply, query=_TENANT),
+    Route(
+        *("POST", "/v1/admin/keys", admin.make_key, _ADMIN, operator.NewKeyReply),
+        json=operator.NewKey,
+        status=201,
+    ),
+    Route("GET", "/v1/admin/keys/{id}", admin.key, _ADMIN, operator.KeyReply),
+    Route(
+        *("PATCH", "/v1/admin/keys/{id}", admin.change_key, _ADMIN, operator.KeyReply),
+        json=operator.KeyChanges,
+    ),
+    Route("DELETE", "/v1/admin/keys/{id}", admin.revoke_key, _ADMIN, operator.KeyReply),
+    Route(
+        *("POST", "/v1/admin/keys/{id}/rotate", admin.rotate_key, _ADMIN, operator.NewKeyReply),
+        json=operator.Rotation,
+        status=201,
+    ),
+    Route("GET", "/v1/admin/audit", admin.audit, _ADMIN, operator.AuditReply, query=_ACTS),
 )
 
 
@@ -226,45 +259,17 @@ OPEN = (
 
 def add_routes(app: web.Application, context: Context) -> None:
     """Put every address on the application."""
-
-    async def expected(request: web.Request) -> None:
-        """Ask for the body only when its headers pass; whoever fails is refused by the handler."""
-        with suppress(Error):
-            check_headers(request, context.settings.limits)
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # the answer itself has not begun
-
     for route in ROUTES:
-        handle = _guarded(route, context)
-        app.router.add_route(route.method, route.path, handle, expect_handler=expected)
+        entrance = Entrance(route.endpoint, route.scope, context, submits=route.submits)
+        app.router.add_route(
+            route.method, route.path, entrance.handle, expect_handler=entrance.expected
+        )
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, handle)
+            app.router.add_route("HEAD", route.path, entrance.handle)
     for path, endpoint in ((r.path, r.endpoint) for r in OPEN):
         app.router.add_get(path, _open(endpoint, context))
     for path, serve in description.pages(ROUTES, OPEN):
         app.router.add_get(path, serve)
-
-
-def _guarded(
-    route: Route, context: Context
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    endpoint, scope = route.endpoint, route.scope
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        now = context.clock()
-        key, tenant = await context.doorkeeper.admit(request.headers, scope, now)
-        request[TENANT] = tenant.id
-        call = Call(
-            request=request,
-            context=context,
-            tenant=tenant,
-            key=key,
-            id=request[REQUEST_ID],
-            now=now,
-        )
-        return await endpoint(call)
-
-    return handle
 
 
 def _open(

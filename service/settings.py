@@ -34,6 +34,12 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     keep_alive: float = Field(
         15.0, gt=0, le=60, description="Seconds of silence after which a stream says something"
     )
+    queued: int = Field(
+        100_000, ge=1, description="Jobs that may be open at one time, over all tenants"
+    )
+    failed_keys_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Tries with a wrong key that one address has"
+    )
     large_bodies: int = Field(
         268_435_456, ge=67_108_864, description="Bytes of JSON bodies held in memory at one time"
     )
@@ -67,6 +73,11 @@ class Settings(BaseSettings):
         "",
         description="Networks (CIDR, comma-separated) that webhooks and image URLs may reach "
         "although they are not public",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks (CIDR, comma-separated) of the proxies whose X-Forwarded-For tells "
+        "the address of a client",
     )
     log_level: str = Field("info", description="debug, info, warning or error")
     crash_at: str = Field(

@@ -1,6 +1,5 @@
 """The native door: `/v1/jobs`."""
 
-import math
 from collections.abc import Callable
 
 import orjson
@@ -11,6 +10,7 @@ from service.context import Call
 from service.draft import Draft, request_of_job
 from service.inputs import FILES, MAX_IMAGES, all_named, files_of, mask_of, named
 from service.logs import JOB_ID
+from service.query import number, query_of, whole
 from service.submission import answer_at_once, job_response
 from service.wire.fields import read
 from service.wire.jobs import JobRequest
@@ -40,7 +40,8 @@ async def create(call: Call) -> web.StreamResponse:
 async def show(call: Call) -> web.StreamResponse:
     """Show one job; with `?wait=`, once it has ended or the wait is over."""
     job = await job_of(call)
-    wait = _wait(call)
+    asked = number(query_of(call, {"wait"}), "wait") or 0.0
+    wait = min(asked, call.context.settings.limits.max_wait)
     if wait:
         job = await call.context.progress.ended(job, wait, call.is_gone)
     position = await call.context.jobs.position(job)
@@ -49,15 +50,15 @@ async def show(call: Call) -> web.StreamResponse:
 
 async def list_(call: Call) -> web.StreamResponse:
     """List the tenant's jobs, the newest first."""
-    query = _query(
+    query = query_of(
         call, {"status", "type", "model", "created_after", "created_before", "limit", "cursor"}
     )
     page = await call.context.jobs.page(
         call.tenant.id,
-        limit=_whole(query, "limit", 20, range(1, 101)),
+        limit=whole(query, "limit", 20, range(1, 101)),
         after=query.get("cursor"),
-        created_after=_moment(query, "created_after"),
-        created_before=_moment(query, "created_before"),
+        created_after=number(query, "created_after"),
+        created_before=number(query, "created_before"),
         matching=_filter(query),
     )
     data = [job_document(job, links_of(job, call.context.objects, call.now)) for job in page.jobs]
@@ -138,54 +139,6 @@ async def draft_of(call: Call, body: Body) -> Draft:
         images=images,
         mask=mask,
     )
-
-
-# -- queries -------------------------------------------------------------------------------------
-
-
-def _query(call: Call, names: set[str]) -> dict[str, str]:
-    """Return the query, each name known and there once."""
-    query = call.request.query
-    for name in query:
-        if name not in names:
-            raise Invalid("Unknown parameter.", param=name[:100], code="unknown_parameter")
-        if len(query.getall(name)) > 1:
-            raise Invalid("The parameter is there twice.", param=name, code="invalid_value")
-    return dict(query)
-
-
-def _wait(call: Call) -> float:
-    query = _query(call, {"wait"})
-    seconds = _number(query, "wait") or 0.0
-    return min(seconds, call.context.settings.limits.max_wait)
-
-
-def _number(query: dict[str, str], name: str) -> float | None:
-    if name not in query:
-        return None
-    text = query[name]
-    try:
-        number = float(text) if text.isascii() and len(text) <= 32 else math.nan
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < 1e12:
-        raise Invalid("It must be a number, 0 or more.", param=name, code="invalid_value")
-    return number
-
-
-def _moment(query: dict[str, str], name: str) -> float | None:
-    return _number(query, name)
-
-
-def _whole(query: dict[str, str], name: str, default: int, allowed: range) -> int:
-    text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) in allowed):
-        raise Invalid(
-            f"It must be a whole number from {allowed.start} to {allowed.stop - 1}.",
-            param=name,
-            code="invalid_value",
-        )
-    return int(text)
 
 
 def _filter(query: dict[str, str]) -> Callable[[Job], bool]:

@@ -31,6 +31,7 @@ from storage.changes import Changes
 from storage.clock import CellClock
 from storage.crash import CrashPoint
 from storage.errors import Error, Invalid, Unavailable
+from storage.files import Files
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.rates import Rates
@@ -112,6 +113,7 @@ def _context(
         changes=changes,
         objects=objects,
         tenants=tenants,
+        files=Files(commands),
         acts=acts,
         registry=Registry(tenants, acts, jobs),
         doorkeeper=Doorkeeper(tenants, Strangers(settings.limits.failed_keys_per_minute)),

@@ -39,10 +39,14 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 
 @dataclass(slots=True)
 class Body:
-    """The fields by name; the files in the order in which they came, each with its field's name."""
+    """The fields by name; the files in the order in which they came, each with its field's name.
+
+    `filenames` are the clients' own words for the files, and name nothing here.
+    """
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[tuple[str, Given]] = field(default_factory=list)
+    filenames: list[str] = field(default_factory=list)
     is_form: bool = False
 
     def fingerprint(self, door: str) -> str:
@@ -101,6 +105,7 @@ class _Form:
         self._names = files
         self._body = Body(is_form=True)
         self._name = ""
+        self._filename = ""
         self._spool: Spool | None = None
         self._text: bytearray | None = None
         self._outside = 0
@@ -154,6 +159,7 @@ class _Form:
         if part.filename is None:
             self._text = bytearray()
         elif plain in self._names:
+            self._filename = part.filename
             self._spool = self._intake.spool(plain)
         else:
             raise Invalid(f"{self._name[:100]} is not a file.", param=self._name[:100])
@@ -163,6 +169,7 @@ class _Form:
             spool, self._spool = self._spool, None
             plain = self._name.partition("[")[0]
             self._body.files.append((plain, await self._intake.received(spool, plain)))
+            self._body.filenames.append(self._filename)
         elif self._text is not None:
             text, self._text = self._text, None
             try:
@@ -223,8 +230,14 @@ def _typed(fields: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     typed = dict(fields)
     for name, text in fields.items():
         known = model.model_fields.get(name)
-        if known is not None and isinstance(text, str):
-            typed[name] = _read(text, frozenset(_kinds(known.annotation)))
+        if known is None:
+            continue
+        kinds = frozenset(_kinds(known.annotation))
+        if isinstance(text, str):
+            typed[name] = _read(text, kinds)
+        elif isinstance(text, dict):
+            below = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+            typed[name] = text if below is None else _typed(text, below)
     return typed
 
 

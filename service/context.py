@@ -20,6 +20,7 @@ from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
 from storage.changes import Changes
+from storage.files import Files
 from storage.jobs import Jobs
 from storage.objects import Objects
 from storage.redis_client import Commands
@@ -42,6 +43,7 @@ class Context:
     changes: Changes
     objects: Objects
     tenants: Tenants
+    files: Files
     acts: Acts
     registry: Registry
     doorkeeper: Doorkeeper

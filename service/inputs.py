@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from service.body import Body
-from service.context import Call
+from service.context import Call, Context
 from service.intake import Given
 from service.responses import image_of
 from service.wire.pictures import Picture
 from storage.errors import Invalid
+from storage.file import File, FileStatus
+from storage.image import Image
 from storage.request import Input
 
 
@@ -28,23 +30,51 @@ async def named(call: Call, picture: Picture, param: str) -> Given:
 
 async def _kept(call: Call, name: str) -> Given | None:
     """Return an image of the tenant's that is kept already, by its name."""
+    if (file := await call.context.files.get(call.tenant.id, name)) is not None:
+        there = await ready(call.context, file)
+        return None if there is None else _as_given(there)
     if (made := image_of(name)) is None:
         return None
     job_id, index = made
     job = await call.context.jobs.get(call.tenant.id, job_id)
     if job is None or index >= len(job.images) or job.images[index].key is None:
         return None
-    image = job.images[index]
+    return _as_given(job.images[index])
+
+
+def _as_given(kept: File | Image) -> Given:
     return Given(
         Input(
-            key=image.key,
-            content_type=image.content_type,
-            width=image.width,
-            height=image.height,
-            bytes=image.bytes,
-            sha256=image.sha256,
+            key=kept.key,
+            content_type=kept.content_type,
+            width=kept.width,
+            height=kept.height,
+            bytes=kept.bytes,
+            sha256=kept.sha256,
         )
     )
+
+
+async def ready(context: Context, file: File) -> File | None:
+    """Return the file with its bytes there, or None while they are not.
+
+    One that was put to its upload link is looked at now, once; raises `Invalid` for no image.
+    """
+    if file.status is FileStatus.PROCESSED:
+        return file
+    stat = await context.objects.stat(file.key)
+    if stat is None or stat.size != file.bytes:
+        return None
+    facts = await context.intake.look(file.key, stat.size, "file")
+    if facts.content_type != file.content_type:
+        raise Invalid(
+            f"The file is {facts.content_type} and not {file.content_type}.",
+            param="file",
+            code="invalid_image",
+        )
+    there = file.uploaded(facts.width, facts.height)
+    await context.files.put(there)
+    return there
 
 
 async def all_named(call: Call, pictures: Sequence[Picture], param: str) -> tuple[Given, ...]:

@@ -10,6 +10,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -125,9 +126,22 @@ class Intake:
             pixels=limits.pixels, side=limits.side, bytes=limits.image_bytes
         )
 
-    def spool(self, param: str) -> Spool:
-        """Return a place for one file that comes in pieces."""
-        return Spool(self._folder, self._limits.image_bytes, param)
+    def spool(self, param: str, *, limit: int | None = None) -> Spool:
+        """Return a place for one file that comes in pieces, of `limit` bytes at most."""
+        most = self._limits.image_bytes if limit is None else limit
+        return Spool(self._folder, most, param)
+
+    async def look(self, key: str, size: int, param: str) -> Facts:
+        """Return what the head of a kept object shows; raises `Invalid` when it is no image."""
+        head = b""
+        stream = await self._objects.stream(key, end=HEAD)
+        if stream is not None:
+            async with aclosing(stream):
+                head = b"".join([chunk async for chunk in stream])
+        try:
+            return measure(head, size, self._image_limits)
+        except (BadImage, TooLarge) as error:
+            raise type(error)(f"{error.message}.", param=param, code=error.code) from None
 
     async def received(self, spool: Spool, param: str) -> Given:
         """Return the file that was spooled as an image, or raise `Invalid` when it is none."""

@@ -41,6 +41,7 @@ _WORDS: Final = (
     "streamed or told by a webhook. JSON is read strictly: one object, no name twice, no number in "
     "quotes."
 )
+_OPEN: Final = ("400", "403", "404", "408", "413", "500", "503")
 _HEADERS: Final = {
     "Prefer": (
         "`respond-async`: 202 at once; `wait=50`: the answer if it is ready in time, else 202",
@@ -84,6 +85,8 @@ class OpenDescribed(Protocol):
     """What has to be known of an address that needs no key."""
 
     @property
+    def method(self) -> str: ...
+    @property
     def path(self) -> str: ...
     @property
     def endpoint(self) -> Any: ...
@@ -102,7 +105,7 @@ def describe(routes: Sequence[Described], open_routes: Sequence[OpenDescribed]) 
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
     for page in open_routes:
         path = _VARIABLE.sub(r"{\1}", page.path)
-        paths.setdefault(path, {})["get"] = _open_operation(page)
+        paths.setdefault(path, {})[page.method.lower()] = _open_operation(page)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Darkroom", "version": VERSION, "description": _WORDS},
@@ -258,7 +261,9 @@ def _open_operation(page: OpenDescribed) -> dict[str, Any]:
     if page.content_type == _JSON:
         shown = {_JSON: {"schema": {"type": "object"}}}
     return {
-        "operationId": "_".join(("get", *re.findall(r"\w+", _VARIABLE.sub(r"\1", page.path)))),
+        "operationId": "_".join(
+            (page.method.lower(), *re.findall(r"\w+", _VARIABLE.sub(r"\1", page.path)))
+        ),
         "summary": _summary(page.endpoint),
         "tags": ["operations"],
         "security": [],
@@ -268,7 +273,7 @@ def _open_operation(page: OpenDescribed) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": _summary(page.endpoint), "content": shown},
-            **{code: _error(code) for code in ("400", "403", "404", "500", "503")},
+            **{code: _error(code) for code in _OPEN},
         },
     }
 

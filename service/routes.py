@@ -4,7 +4,8 @@ This table is all there is: the application and its description are both made fr
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from service.endpoints import (
     admin,
     chat,
     description,
+    files,
     health,
     images,
     job_events,
@@ -27,10 +29,12 @@ from service.endpoints import (
     usage,
     webhooks,
 )
-from service.entrance import Endpoint, Entrance
+from service.entrance import Endpoint, Entrance, ask_for_body
+from service.limits import check_headers
 from service.wire import admin as operator
 from service.wire import replies
 from service.wire.chat import ChatRequest
+from service.wire.files import FileRequest, UploadRequest
 from service.wire.images import (
     Compatible,
     EditRequest,
@@ -42,6 +46,7 @@ from service.wire.jobs import JobRequest
 from service.wire.links import SignRequest
 from service.wire.renditions import RenditionsRequest
 from service.wire.responses import ResponseRequest
+from storage.errors import Error
 from storage.job import JobStatus, JobType
 from storage.tenant import Scope
 
@@ -98,6 +103,10 @@ _PROXY = (Query("proxy", {"enum": ["0", "1"]}, "1: send the bytes, do not redire
 _DAYS = (
     Query("from", {"type": "string", "format": "date"}, "The first day, in UTC"),
     Query("to", {"type": "string", "format": "date"}, "The last day, in UTC; default: today"),
+)
+_FILES = (
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Files of the list"),
+    Query("purpose", {"enum": ["vision", "user_data"]}, "Only files of this purpose"),
 )
 _TENANT = (Query("tenant", {"type": "string"}, "Whose keys"),)
 _ACTS = (
@@ -191,6 +200,16 @@ ROUTES = (
     Route("DELETE", "/v1/responses/{id}", responses.delete, _SUBMIT, replies.DeletedReply),
     Route("POST", "/v1/responses/{id}/cancel", responses.cancel, _SUBMIT, replies.ResponseReply),
     Route(
+        *("POST", "/v1/files", files.create, _SUBMIT, replies.FileReply),
+        json=UploadRequest,
+        form=FileRequest,
+        files=("file",),
+    ),
+    Route("GET", "/v1/files", files.list_, _READ, replies.FileListReply, query=_FILES),
+    Route("GET", "/v1/files/{id}", files.show, _READ, replies.FileReply),
+    Route("DELETE", "/v1/files/{id}", files.delete, _SUBMIT, replies.DeletedReply),
+    Route("GET", "/v1/files/{id}/content", files.content, _READ, None),
+    Route(
         *("POST", "/v1/quotes", quotes.create, _READ, replies.QuoteReply),
         json=JobRequest,
         form=JobRequest,
@@ -239,12 +258,17 @@ class OpenRoute:
     path: str
     endpoint: Open
     content_type: str
-    query: tuple[Query, ...] = field(default=())
+    query: tuple[Query, ...] = ()
+    method: str = "GET"
 
 
 _LINK = tuple(
     Query(name, {"type": "string"}, "As the link says")
     for name in ("type", "name", "expires", "signature")
+)
+_UPLOAD = tuple(
+    Query(name, {"type": "string"}, "As the link says")
+    for name in ("type", "size", "expires", "signature")
 )
 _SHARED = (*_PROXY, Query("rendition", {"type": "string"}, "The name of a rendition"))
 
@@ -253,6 +277,7 @@ OPEN = (
     OpenRoute("/readyz", health.readyz, "application/json"),
     OpenRoute("/metrics", health.metrics, "text/plain"),
     OpenRoute("/objects/{key:.+}", results.open_link, "image/*", _LINK),
+    OpenRoute("/uploads/{key:.+}", files.put_upload, "application/json", _UPLOAD, "PUT"),
     OpenRoute("/s/{token}", job_images.shared, "image/*", _SHARED),
 )
 
@@ -266,8 +291,18 @@ def add_routes(app: web.Application, context: Context) -> None:
         )
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, entrance.handle)
-    for path, endpoint in ((r.path, r.endpoint) for r in OPEN):
-        app.router.add_get(path, _open(endpoint, context))
+
+    async def expected(request: web.Request) -> None:
+        """Ask for the body only when its headers pass; whoever fails is refused by the handler."""
+        with suppress(Error):
+            check_headers(request, context.settings.limits)
+            await ask_for_body(request)
+
+    for page in OPEN:
+        handle = _open(page.endpoint, context)
+        app.router.add_route(page.method, page.path, handle, expect_handler=expected)
+        if page.method == "GET":
+            app.router.add_route("HEAD", page.path, handle)
     for path, serve in description.pages(ROUTES, OPEN):
         app.router.add_get(path, serve)
 

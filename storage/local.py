@@ -35,6 +35,7 @@ from storage.objects import (
     ObjectsRefused,
     ObjectsUnavailable,
     Stat,
+    Upload,
     checked_key,
     checked_lifetime,
     checked_prefix,
@@ -88,6 +89,14 @@ class Opened(NamedTuple):
     key: str
     content_type: str
     disposition: str
+
+
+class Announced(NamedTuple):
+    """What a good upload link takes: the object, its type and its size in bytes."""
+
+    key: str
+    content_type: str
+    size: int
 
 
 class LocalObjects:
@@ -155,17 +164,23 @@ class LocalObjects:
         Nothing may be missing, added, repeated or changed, and its time must not be over. The
         object itself may be gone.
         """
-        said = dict(query)
-        signature = said.pop("signature", "")
-        # A multidict counts what is repeated, and the copy does not.
-        if len(query) != 4 or said.keys() != {"type", "name", "expires"}:
-            raise Forbidden("This link is not valid.")
-        expected = self._signature(key, said).encode()
-        if not hmac.compare_digest(expected, signature.encode(errors="replace")):
-            raise Forbidden("This link is not valid.")
-        if now >= int(said["expires"]):
-            raise Forbidden("This link is no longer valid; ask for a fresh one.")
+        said = self._said(key, query, {"type", "name", "expires"}, now)
         return Opened(checked_key(key), said["type"], disposition(said["name"]))
+
+    def upload_link(
+        self, key: str, *, content_type: str, size: int, lifetime: float, now: float
+    ) -> Upload:
+        expires = int(now + checked_lifetime(lifetime))
+        said = {"type": checked_type(content_type), "size": str(size), "expires": str(expires)}
+        said["signature"] = self._signature(f"put {checked_key(key)}", said)
+        query = urlencode(said, quote_via=quote, safe="")
+        url = f"{self._base_url}/uploads/{key}?{query}"
+        return Upload(url, {"Content-Type": content_type}, float(expires))
+
+    def open_upload(self, key: str, query: Mapping[str, str], *, now: float) -> Announced:
+        """Return what may be put to `key` by the link with this decoded query, or `Forbidden`."""
+        said = self._said(f"put {key}", query, {"type", "size", "expires"}, now)
+        return Announced(checked_key(key), said["type"], int(said["size"]))
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, float]]:
         found = _walk(self._path, checked_prefix(prefix))
@@ -194,9 +209,25 @@ class LocalObjects:
             raise Invalid("This key is too long for a disk.")
         return self._path.joinpath(*head, _shard(last), name)
 
+    def _said(
+        self, key: str, query: Mapping[str, str], names: set[str], now: float
+    ) -> dict[str, str]:
+        """Return what a good link says, which is `names` and nothing else, or raise `Forbidden`."""
+        said = dict(query)
+        signature = said.pop("signature", "")
+        # A multidict counts what is repeated, and the copy does not.
+        if len(query) != len(names) + 1 or said.keys() != names:
+            raise Forbidden("This link is not valid.")
+        expected = self._signature(key, said).encode()
+        if not hmac.compare_digest(expected, signature.encode(errors="replace")):
+            raise Forbidden("This link is not valid.")
+        if now >= int(said["expires"]):
+            raise Forbidden("This link is no longer valid; ask for a fresh one.")
+        return said
+
     def _signature(self, key: str, said: Mapping[str, str]) -> str:
         # Quoted fields hold no line ends, so no two links share one message.
-        fields = (key, said["type"], said["name"], said["expires"])
+        fields = (key, *(said[name] for name in sorted(said)))
         message = "\n".join(quote(field, safe="", errors="replace") for field in fields)
         digest = hmac.digest(self._secret, message.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -40,6 +40,14 @@ class Link(NamedTuple):
     expires_at: float
 
 
+class Upload(NamedTuple):
+    """A signed URL to which one object can be put, with these headers, until `expires_at`."""
+
+    url: str
+    headers: dict[str, str]
+    expires_at: float
+
+
 class Stat(NamedTuple):
     """What is known of an object without reading it; `size` is in bytes."""
 
@@ -94,6 +102,14 @@ class Objects(Protocol):
 
         `lifetime` is in seconds, above 0 and at most 86,400, else `Invalid`. Nothing is asked of
         anybody: the object need not exist.
+        """
+
+    def upload_link(
+        self, key: str, *, content_type: str, size: int, lifetime: float, now: float
+    ) -> Upload:
+        """Sign a URL to which `size` bytes of that type can be put, whole, without a key.
+
+        `lifetime` is as of a link. What was put may be anything until somebody looks at it.
         """
 
     def keys(self, prefix: str) -> AsyncIterator[tuple[str, float]]:

@@ -50,6 +50,16 @@ def partial(job_id: str, index: int, sequence: int) -> str:
     return f"darkroom:partial:{job_id}:{index}:{sequence}"
 
 
+def file(file_id: str) -> str:
+    """Return the key of the record of an uploaded file."""
+    return f"darkroom:file:{file_id}"
+
+
+def files_of(tenant: str) -> str:
+    """Return the key of a tenant's uploaded files, the oldest first."""
+    return f"darkroom:{{{tenant}}}:files"
+
+
 def jobs_of(tenant: str) -> str:
     """Return the key of a tenant's jobs, the oldest first."""
     return f"darkroom:{{{tenant}}}:jobs"

@@ -29,6 +29,7 @@ from storage.objects import (
     ObjectsRefused,
     ObjectsUnavailable,
     Stat,
+    Upload,
     checked_key,
     checked_lifetime,
     checked_prefix,
@@ -113,6 +114,19 @@ class S3Objects:
         }
         url = self._signer.sign(self._name(key), said, seconds=seconds)
         return Link(url, float(int(now) + seconds))
+
+    def upload_link(
+        self, key: str, *, content_type: str, size: int, lifetime: float, now: float
+    ) -> Upload:
+        seconds = max(1, int(checked_lifetime(lifetime)))
+        said = {
+            "Bucket": self._bucket,
+            "Key": self._name(key),
+            "ContentType": checked_type(content_type),
+            "ContentLength": size,
+        }
+        url = self._public.generate_presigned_url("put_object", Params=said, ExpiresIn=seconds)
+        return Upload(url, {"Content-Type": content_type}, float(int(now) + seconds))
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, float]]:
         name, token = self._prefix + checked_prefix(prefix), ""

@@ -14,6 +14,7 @@ import structlog
 from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.errors import Error, Unavailable
+from storage.files import Files
 from storage.job import Job, JobId
 from storage.jobs import Jobs, next_check
 from storage.objects import Objects
@@ -40,8 +41,10 @@ class Reaper:
         clock: Callable[[], float],
         life: float,
         orphan_life: float,
+        files: Files | None = None,
     ) -> None:
         self._jobs = jobs
+        self._files = files
         self._objects = objects
         self._clock = clock
         self._life = life
@@ -71,7 +74,7 @@ class Reaper:
         return len(ids)
 
     async def sweep(self) -> int:
-        """Remove old objects that no job on record knows of, and return how many there were."""
+        """Remove old objects of no job or file on record, and return how many there were."""
         horizon = self._clock() - self._orphan_life
         orphans: list[str] = []
         known: dict[str, bool] = {}
@@ -80,7 +83,7 @@ class Reaper:
             seen += 1
             if seen > _MOST_SWEPT:
                 break
-            if modified < horizon and not await self._has_job(key, known):
+            if modified < horizon and not await self._has_owner(key, known):
                 orphans.append(key)
         for start in range(0, len(orphans), _SWEPT_AT_ONCE):
             await self._objects.delete(orphans[start : start + _SWEPT_AT_ONCE])
@@ -135,8 +138,13 @@ class Reaper:
             return
         await self._jobs.remove(job)
 
-    async def _has_job(self, key: str, known: dict[str, bool]) -> bool:
-        job_id = key.split("/")[2] if key.count("/") >= 3 else ""
-        if job_id not in known:
-            known[job_id] = await self._jobs.find(job_id) is not None
-        return known[job_id]
+    async def _has_owner(self, key: str, known: dict[str, bool]) -> bool:
+        owner = key.split("/")[2] if key.count("/") >= 3 else ""
+        if owner not in known:
+            known[owner] = await self._is_on_record(owner)
+        return known[owner]
+
+    async def _is_on_record(self, owner: str) -> bool:
+        if self._files is not None and owner.startswith("file-"):
+            return await self._files.find(owner) is not None
+        return await self._jobs.find(owner) is not None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.attempt import AttemptStatus, CostSource
 from storage.failure import FailureCode
+from storage.file import Purpose
 from storage.image import ImageStatus
 from storage.job import JobStatus, JobType
 from storage.rendition import RenditionStatus
@@ -279,6 +280,40 @@ class ModelListReply(Reply):
 
     object: Literal["list"]
     data: list[ModelReply]
+
+
+class UploadReply(Reply):
+    """Where to put the bytes of a file that was announced, and with which headers."""
+
+    method: Literal["PUT"]
+    url: str
+    headers: dict[str, str]
+    expires_at: int
+
+
+class FileReply(Reply):
+    """One uploaded image; its id is taken wherever a file_id is."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: Purpose
+    status: Literal["uploaded", "processed"]
+    content_type: str
+    width: int | None
+    height: int | None
+    upload: UploadReply | None = None
+
+
+class FileListReply(Reply):
+    """Files, the newest first."""
+
+    object: Literal["list"]
+    data: list[FileReply]
+    has_more: bool
 
 
 class CandidateReply(Reply):

@@ -1,4 +1,4 @@
-"""What the first bytes of an image say of its size, for files too large to be read whole at once."""
+"""What the first bytes of an image say of its size, for files that are not read whole."""
 
 from struct import unpack_from
 from typing import Final, NamedTuple

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from storage import redis_keys
 from storage.deliveries import Deliveries
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
+from storage.file import File, Purpose
+from storage.files import Files, new_file_id
 from storage.job import Job, JobId, JobStatus
 from storage.jobs import CHECK_EVERY, Jobs
 from storage.redis_client import Commands
@@ -328,3 +331,25 @@ async def test_a_sweep_asks_for_each_job_once(
     reaper = Reaper(counting, objects, clock=clock, life=DAY, orphan_life=DAY)
     assert await reaper.sweep() == 10
     assert counting.asked == 1
+
+
+async def test_a_sweep_leaves_files_that_are_on_record(
+    jobs: Jobs, objects: FullObjects, clock: Clock, commands: Commands
+) -> None:
+    files = Files(commands)
+    kept = File(
+        id=new_file_id(),
+        tenant="t1",
+        filename="a.png",
+        purpose=Purpose.VISION,
+        content_type="image/png",
+        bytes=len(PNG),
+        created_at=NOW,
+        expires_at=time.time() + DAY,
+    )
+    await files.put(kept)
+    await put(objects, kept.key, age=2 * DAY)
+    await put(objects, "t/t1/file-gone/0.png", age=2 * DAY)
+    reaper = Reaper(jobs, objects, clock=clock, life=DAY, orphan_life=DAY, files=files)
+    assert await reaper.sweep() == 1
+    assert [key async for key, _ in objects.keys("t/")] == [kept.key]

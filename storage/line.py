@@ -64,6 +64,8 @@ class Line:
             waiting = [answer for _, _, answer in (*self._sent, *self._unsent)]
             await asyncio.wait(waiting, timeout=self._timeout)
         self._hang_up(RedisConnectionError("closed"))
+        if self._parting:
+            await asyncio.wait(self._parting, timeout=self._timeout)
 
     async def _send(self) -> None:
         """Send whatever was said since the last turn, until nothing is left."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from contextlib import asynccontextmanager
 
 import pytest
@@ -44,6 +45,8 @@ class Server:
             return
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     def _answers(self, parts: list[bytes]) -> list[bytes]:
         answers = []
@@ -64,6 +67,7 @@ async def server() -> AsyncIterator[Server]:
     yield double
     double.gate.set()
     listening.close()
+    await asyncio.sleep(0.01)  # those it still serves see the end of their connection
 
 
 @pytest.fixture
@@ -153,6 +157,7 @@ async def test_a_server_that_is_not_there_is_told_at_once_and_found_when_it_is()
     assert await commands.execute("ECHO", "back") == b"back"
     await commands.close()
     listening.close()
+    await asyncio.sleep(0.01)
 
 
 async def test_a_server_that_froze_does_not_keep_who_signs_in_anew() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 
 from aiohttp import web
 from pydantic_core import Url
@@ -21,6 +23,7 @@ from service.reception import Reception
 from service.registry import Registry
 from service.routes import add_routes
 from service.settings import Settings
+from service.spool import folder_below, held
 from service.strangers import Strangers
 from storage.acts import Acts
 from storage.address import Allowance
@@ -65,12 +68,14 @@ def make_app(
         redis if redis is not None else connect(settings.redis),
         timeout=settings.redis.socket_timeout,
     )
+    spool = folder_below(settings.data / "spool")
     context = _context(
         settings,
         commands,
         objects if objects is not None else _objects(settings),
         Catalogs(catalog) if catalog is not None else read_catalogs(settings),
         clock if clock is not None else CellClock(commands),
+        spool,
     )
     app = web.Application(
         middlewares=[log_requests(context.metrics), answer_errors],
@@ -80,6 +85,7 @@ def make_app(
     app.on_response_prepare.append(add_headers)
     app.on_response_prepare.append(add_rates)
     app.cleanup_ctx.append(_running)
+    app.cleanup_ctx.append(partial(_spooling, spool))
     add_routes(app, context)
     return app
 
@@ -93,7 +99,12 @@ def read_catalogs(settings: Settings) -> Catalogs:
 
 
 def _context(
-    settings: Settings, commands: Commands, objects: Objects, catalogs: Catalogs, clock: Clock
+    settings: Settings,
+    commands: Commands,
+    objects: Objects,
+    catalogs: Catalogs,
+    clock: Clock,
+    spool: Path,
 ) -> Context:
     allowance = _networks(settings.allow_networks, "DARKROOM_ALLOW_NETWORKS")
     jobs = Jobs(commands, settings.retention, crash=CrashPoint(settings.crash_at))
@@ -103,7 +114,7 @@ def _context(
     acts = Acts(commands)
     availability = Availability(commands)
     progress = Progress(jobs, changes, keep_alive=settings.limits.keep_alive)
-    intake = Intake(objects, settings.data / "spool", settings.limits, allowance)
+    intake = Intake(objects, spool, settings.limits, allowance)
     return Context(
         settings=settings,
         catalogs=catalogs,
@@ -177,6 +188,11 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
         await context.changes.close()
         await context.objects.close()
         await context.commands.close()
+
+
+async def _spooling(folder: Path, app: web.Application) -> AsyncIterator[None]:
+    with held(folder):
+        yield
 
 
 async def _check(context: Context) -> None:

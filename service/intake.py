@@ -9,18 +9,19 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pybase64
+import structlog
 
 from service.settings import LimitSettings
 from storage.address import Allowance, check_url
 from storage.container import BadImage, Facts, Limits, inspect, measure
-from storage.errors import Invalid, TooLarge
+from storage.errors import Invalid, TooLarge, Unavailable
 from storage.job import JobId
 from storage.objects import Objects
 from storage.request import Input
@@ -34,6 +35,8 @@ _DATA_URL: Final = re.compile(
     r"data:image/[a-z0-9.+-]{1,40}(?:;[a-z]+=[a-z0-9-]{1,40})?;base64,", re.IGNORECASE
 )
 _EXTENSIONS: Final = {"jpeg": "jpg"}
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,10 @@ class Spool:
         self._path: Path | None = None
 
     async def write(self, chunk: bytes) -> None:
-        """Take one more piece; raises `TooLarge` beyond the limit."""
+        """Take one more piece.
+
+        Raises `TooLarge` beyond the limit, and `Unavailable` when the disk does not take it.
+        """
         self._size += len(chunk)
         if self._size > self._limit:
             raise TooLarge(
@@ -78,7 +84,7 @@ class Spool:
             )
         self._pending += chunk
         if len(self._pending) >= IN_MEMORY:
-            await asyncio.to_thread(self._spill)
+            await self._run(self._spill)
 
     async def end(self) -> tuple[bytes | Path, str]:
         """Return what came, whole, and its digest in hex."""
@@ -87,21 +93,30 @@ class Spool:
             if len(content) <= _INLINE:
                 return content, hashlib.sha256(content).hexdigest()
             return content, await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
-        await asyncio.to_thread(self._close)
+        await self._run(self._close)
         return self._path, self._digest.hexdigest()
 
     def discard(self) -> None:
         """Forget what came."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk does not take the rest of it
+                self._file.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+    async def _run(self, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            log.warning("spool_failed", reason=error.strerror)
+            message = "Images cannot be taken in just now."
+            raise Unavailable(message, code="spool_unavailable", retry_after=30.0) from error
 
     def _spill(self) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / secrets.token_hex(16)
-            self._file = self._path.open("xb", buffering=0)
+            self._file = self._path.open("xb")
         self._digest.update(self._pending)
         self._file.write(self._pending)
         self._pending.clear()

@@ -149,7 +149,7 @@ class Line:
         """Give a connection back, for another that signs in within its own time."""
         connection.socket_timeout = self._patience
         writer = connection._writer  # noqa: SLF001 — redis-py waits for a peer that takes nothing
-        if writer is not None:
+        if isinstance(writer, asyncio.StreamWriter):
             writer.transport.abort()
         try:
             await connection.disconnect(nowait=True)

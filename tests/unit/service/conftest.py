@@ -133,6 +133,10 @@ class Front:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
+    def spooled(self) -> list[Path]:
+        """Return the files that lie where large ones come in."""
+        return [p for p in (self.context.settings.data / "spool").rglob("*") if p.is_file()]
+
     async def get(self, path: str, **options: Any) -> ClientResponse:
         return await self.request("GET", path, **options)
 

@@ -298,8 +298,7 @@ async def refused(front: Front, answer: ClientResponse, status: int) -> dict[str
     assert len(body) < 1000
     assert await front.queued() == 0
     assert await front.kept() == []
-    spool = front.context.settings.data / "spool"
-    assert not spool.exists() or list(spool.iterdir()) == []
+    assert front.spooled() == []
     return error
 
 

@@ -219,8 +219,7 @@ class TestEdits:
         answer = await small.post(EDITS, data=form)
         assert answer.status == 413
         assert (await answer.json())["error"]["code"] == "image_too_large"
-        spool = small.context.settings.data / "spool"
-        assert not spool.exists() or list(spool.iterdir()) == []
+        assert small.spooled() == []
 
 
 class TestAStreamThatBreaks:

@@ -100,7 +100,7 @@ class TestSubmitting:
         assert stat is not None
         assert stat.size == len(big)
         assert job["request"]["images"][0]["sha256"] == hashlib.sha256(big).hexdigest()
-        assert list((front.context.settings.data / "spool").iterdir()) == []
+        assert front.spooled() == []
 
     async def test_nothing_is_kept_of_a_job_that_is_refused(self, front: Front) -> None:
         ask = {"prompt": "x", "model": "glm-image", "images": [data_url(png())]}

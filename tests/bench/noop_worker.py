@@ -41,7 +41,7 @@ async def serve(kind: str, url: str, slots: int, seconds: float, file: Path) -> 
     worker: Worker
     if kind == "arq":
         worker = Worker(
-            [func(task, name=RUN_JOB, timeout=600)],  # type: ignore[arg-type]  # arq's is narrower
+            [func(task, name=RUN_JOB, timeout=600)],
             redis_pool=redis,
             handle_signals=False,
             max_jobs=slots,

@@ -4,6 +4,7 @@ import base64
 import io
 import urllib.request
 from collections.abc import Iterator
+from typing import Literal
 
 import openai
 import pytest
@@ -58,7 +59,9 @@ def test_an_upstream_generation_reports_its_tokens(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("how", ["url", "b64_json"])
-def test_an_edit_of_a_photograph_changes_it_only_within_the_mask(client: OpenAI, how: str) -> None:
+def test_an_edit_of_a_photograph_changes_it_only_within_the_mask(
+    client: OpenAI, how: Literal["url", "b64_json"]
+) -> None:
     before = opened(photograph()).convert("RGB")
     box = (150, 150, 350, 400)
     answer = client.images.edit(
@@ -66,7 +69,7 @@ def test_an_edit_of_a_photograph_changes_it_only_within_the_mask(client: OpenAI,
         image=("photograph.jpg", photograph(), "image/jpeg"),
         mask=("mask.png", mask(before.size, box), "image/png"),
         prompt="a window full of stars",
-        response_format=how,  # type: ignore[arg-type]  # one of two words
+        response_format=how,
     )
     assert answer.data is not None
     [item] = answer.data

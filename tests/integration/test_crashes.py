@@ -26,16 +26,17 @@ SERVICE_POINTS = ("add", "added")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def darkroom(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
-    environment = {
-        "DARKROOM_WORKER__LEASE": "2",
-        "DARKROOM_WORKER__HEARTBEAT": "0.5",
-        "DARKROOM_WORKER__SLOTS": "2",
-        "DARKROOM_WORKER__WEBHOOK_SLOTS": "4",
-        "DARKROOM_WORKER__WEBHOOK_SCALE": "0.01",
-        "DARKROOM_WORKER__IMAGE_CHILDREN": "1",
-    }
     folder = tmp_path_factory.mktemp("crashes")
-    async with installed(folder, workers=0, **environment) as here:
+    async with installed(
+        folder,
+        workers=0,
+        DARKROOM_WORKER__LEASE="2",
+        DARKROOM_WORKER__HEARTBEAT="0.5",
+        DARKROOM_WORKER__SLOTS="2",
+        DARKROOM_WORKER__WEBHOOK_SLOTS="4",
+        DARKROOM_WORKER__WEBHOOK_SCALE="0.01",
+        DARKROOM_WORKER__IMAGE_CHILDREN="1",
+    ) as here:
         yield here
 
 

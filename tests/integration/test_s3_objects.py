@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession
+from yarl import URL
 
 from storage.errors import Error
-from storage.objects import Objects, ObjectsRefused, ObjectsUnavailable, open_objects
+from storage.objects import Objects, ObjectsRefused, ObjectsUnavailable, Stat, open_objects
 from storage.settings import ObjectsSettings
 from tests.s3server.fixtures import s3_bucket, s3_buckets, s3_server
 from tests.s3server.server import S3Server
@@ -135,6 +136,31 @@ async def test_a_link_signed_with_a_wrong_secret_opens_nothing(
     assert got.status == 403
     assert b"secret" not in got.body
     await forger.close()
+
+
+async def test_an_upload_link_takes_what_was_announced_and_nothing_else(objects: Objects) -> None:
+    data = os.urandom(100_000)
+    upload = objects.upload_link(
+        KEY, content_type=PNG, size=len(data), lifetime=60, now=time.time()
+    )
+
+    async def put(body: bytes, content_type: str = PNG, url: str = upload.url) -> int:
+        headers = {**upload.headers, "Content-Type": content_type}
+        target = URL(url, encoded=True)
+        async with (
+            ClientSession() as session,
+            session.put(target, data=body, headers=headers) as got,
+        ):
+            return got.status
+
+    assert await put(data + b"x") == 403
+    assert await put(data[:-1]) == 403
+    assert await put(data, "text/html") == 403
+    assert await put(data, url=upload.url.replace("/0.png?", "/1.png?")) == 403
+    assert await objects.stat(KEY) is None
+    assert await put(data) == 200
+    assert await objects.get(KEY, limit=len(data)) == data
+    assert await objects.stat(KEY) == Stat(len(data), PNG)
 
 
 async def test_a_bucket_that_is_not_there_is_refused_and_not_named(

@@ -52,14 +52,21 @@ class Superseded(Conflict):
     """The job belongs to another worker run by now, or has ended; what was made is discarded."""
 
 
+class Newer(Conflict):
+    """The record was written by a newer version, which knows what this one would lose of it."""
+
+    def __init__(self) -> None:
+        super().__init__("The job was changed by a newer version of Darkroom.", code="newer_record")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One request for n images and what became of it. Times are Unix seconds.
 
-    `version` counts the writes of the record. `crashes` counts the workers that died holding it.
-    `reserved` is what was set aside, in USD, of what the tenant may spend on the day of its making.
-    `start_by` and `deadline` are the last moments to start and to end; `fence` names the worker run
-    that owns a running job and is None while nobody does.
+    `version` counts the writes of the record, `schema` the versions of its form. `crashes` counts
+    the workers that died holding it. `reserved` is what was set aside, in USD, of what the tenant
+    may spend on the day of its making. `start_by` and `deadline` are the last moments to start and
+    to end; `fence` names the worker run that owns a running job and is None while nobody does.
     """
 
     id: JobId
@@ -96,6 +103,11 @@ class Job:
     def is_ended(self) -> bool:
         """Say whether the job has reached its one terminal state."""
         return self.status.is_ended
+
+    @property
+    def is_newer(self) -> bool:
+        """Say whether a newer version wrote the record: it may be read here, but not written."""
+        return self.schema > SCHEMA
 
     @property
     def cost(self) -> Cost:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -20,7 +21,7 @@ from storage.bill import day_of, entry_of, nano_of, seconds_left
 from storage.crash import CrashPoint
 from storage.delivery import Delivery
 from storage.errors import Conflict, Error, Invalid, TooMany
-from storage.job import Job, JobId, JobStatus
+from storage.job import SCHEMA, Job, JobId, JobStatus, Newer
 from storage.line import Argument
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
@@ -88,7 +89,11 @@ class Page:
 
 
 class Jobs:
-    """The records of all jobs. Every method may raise `storage.errors.Unavailable`."""
+    """The records of all jobs.
+
+    Every method may raise `storage.errors.Unavailable`; those that read may raise `Newer` for what
+    only a newer version can read.
+    """
 
     def __init__(
         self, commands: Commands, retention: RetentionSettings, *, crash: CrashPoint | None = None
@@ -175,8 +180,11 @@ class Jobs:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
 
         When the job has ended, its queue entry goes and the deliveries `owing` are queued in the
-        same step. Saying the same swap twice is harmless.
+        same step. Saying the same swap twice is harmless. Raises `Newer` for a record that this
+        version would not keep whole.
         """
+        if old.is_newer:
+            raise Newer
         written = replace(new, version=old.version + 1)
         keys = [
             redis_keys.job(old.id),
@@ -386,14 +394,30 @@ class Jobs:
                 for _, job_id in places
             )
         )
-        return [None if text is None else _read(text) for text in documents]
+        return [None if text is None else _readable(text) for text in documents]
 
 
 def _read(document: bytes) -> Job:
     try:
         return _JOB.validate_json(document)
     except ValidationError:  # its text repeats what it could not read, prompts too
+        if _schema_of(document) > SCHEMA:
+            raise Newer from None
         raise Error("The record of a job cannot be read.", code="record_unreadable") from None
+
+
+def _readable(document: bytes) -> Job | None:
+    """Return a job of many; one that cannot be read must not hide the others."""
+    with suppress(Error):
+        return _read(document)
+    return None
+
+
+def _schema_of(document: bytes) -> int:
+    try:
+        return int(orjson.loads(document)["schema"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:

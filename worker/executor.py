@@ -19,7 +19,7 @@ from storage.catalog import Deployment
 from storage.crash import CrashPoint
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
-from storage.job import MAX_CRASHES, Job, Superseded
+from storage.job import MAX_CRASHES, Job, Newer, Superseded
 from storage.jobs import Jobs
 from storage.request import OnUnknown
 from worker.call import Call, Called, calls_for, picked_up
@@ -40,6 +40,7 @@ Providers: TypeAlias = Callable[[Deployment], Provider]
 Given: TypeAlias = tuple[tuple[Source, ...], Source | None]
 
 _LAST_WORDS = 5.0
+_NEWER_WAIT = 5.0  # for a worker of the version that wrote the record
 _MOST_ATTEMPTS = 5
 
 
@@ -78,9 +79,14 @@ class Executor:
     async def run(self, job_id: str) -> Outcome:
         """Take the job as far as it goes now, and say what is left to do."""
         patience = self._terms.patience
-        job = await outlast(lambda: self._jobs.find(job_id), patience=patience)
+        try:
+            job = await outlast(lambda: self._jobs.find(job_id), patience=patience)
+        except Newer:
+            return Again(_NEWER_WAIT)
         if job is None or job.is_ended:
             return Nothing()
+        if job.is_newer:
+            return Again(_NEWER_WAIT)
         run = Run(self._jobs, job, secrets.token_hex(8), patience=patience)
         try:
             return await self._walk(run)

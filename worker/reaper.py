@@ -15,8 +15,8 @@ from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.errors import Error, Unavailable
 from storage.files import Files
-from storage.job import Job, JobId
-from storage.jobs import Jobs, next_check
+from storage.job import Job, JobId, Newer
+from storage.jobs import CHECK_EVERY, Jobs, next_check
 from storage.objects import Objects
 from worker.results import folder_of
 
@@ -97,6 +97,8 @@ class Reaper:
             await self._look_at(job_id)
         except Unavailable:
             raise
+        except Newer:  # one of its own version looks after it
+            await self._jobs.look_again(job_id, self._clock() + CHECK_EVERY)
         except Exception as fault:
             log.exception("look_fault", job=job_id, fault=type(fault).__name__)
             await self._jobs.look_again(job_id, self._clock() + _AFTER_A_FAULT)

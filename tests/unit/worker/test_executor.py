@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import orjson
 import pytest
 
+from storage import redis_keys
 from storage.attempt import AttemptStatus, Cost, CostSource
 from storage.catalog import Price
 from storage.deliveries import new_delivery_id
 from storage.delivery import Delivery, owed
 from storage.errors import Unavailable
 from storage.failure import FailureCode
-from storage.job import Job, JobStatus
+from storage.job import SCHEMA, Job, JobStatus
 from storage.jobs import Jobs
 from storage.redis_client import Commands
 from storage.request import Adaptation, OnUnknown
@@ -857,3 +859,21 @@ async def test_a_job_is_not_made_dearer_than_it_may_be(shop: Workshop) -> None:
     await shop.executor(first, second, deployments=deployments).run(job.id)
     assert (await shop.found(job)).status is JobStatus.FAILED
     assert second.orders == []
+
+
+# -- beside newer versions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"status": "dreaming"}], ids=["readable", "unreadable"])
+async def test_a_job_of_a_newer_version_is_left_for_its_workers(
+    shop: Workshop, commands: Commands, fields: dict[str, object]
+) -> None:
+    job = await shop.added(a_job(schema=SCHEMA + 1))
+    key = redis_keys.job(job.id)
+    document = orjson.loads(await commands.execute("HGET", key, "document"))
+    before = orjson.dumps({**document, **fields})
+    await commands.execute("HSET", key, "document", before)
+    painter = Painter()
+    assert isinstance(await shop.executor(painter).run(job.id), Again)
+    assert painter.orders == []
+    assert await commands.execute("HGET", key, "document") == before

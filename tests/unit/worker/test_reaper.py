@@ -13,7 +13,7 @@ from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
 from storage.file import File, Purpose
 from storage.files import Files, new_file_id
-from storage.job import Job, JobId, JobStatus
+from storage.job import SCHEMA, Job, JobId, JobStatus
 from storage.jobs import CHECK_EVERY, Jobs
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
@@ -353,3 +353,19 @@ async def test_a_sweep_leaves_files_that_are_on_record(
     reaper = Reaper(jobs, objects, clock=clock, life=DAY, orphan_life=DAY, files=files)
     assert await reaper.sweep() == 1
     assert [key async for key, _ in objects.keys("t/")] == [kept.key]
+
+
+async def test_a_job_of_a_newer_version_is_left_to_its_own_reaper(
+    jobs: Jobs, reaper: Reaper, clock: Clock, commands: Commands
+) -> None:
+    newer = a_job("job_1", schema=SCHEMA + 1, deadline=NOW + 10)
+    ours = a_job("job_2", deadline=NOW + 10)
+    for job in (newer, ours):
+        await jobs.add(job)
+    clock.advance(100)
+    await reaper.look()
+    assert await jobs.find(newer.id) == newer
+    ended = await found(jobs, ours.id)
+    assert ended is not None
+    assert ended.status is JobStatus.FAILED
+    assert newer.id not in await jobs.due(clock(), 10)

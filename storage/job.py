@@ -238,25 +238,14 @@ class Job:
         All made is `succeeded`, some is `partial`, none is `failed` with the reason of the first.
         """
         self._refuse_if_not_owned(fence)
-        reason = error or Failure(code=FailureCode.NO_IMAGE, message="No image was made.")
-        images = tuple(
-            replace(image, status=ImageStatus.FAILED, error=reason)
-            if image.status is ImageStatus.PENDING
-            else image
-            for image in self.images
+        return self._by_images(
+            error or Failure(code=FailureCode.NO_IMAGE, message="No image was made."), now
         )
-        made = sum(image.status is ImageStatus.SUCCEEDED for image in images)
-        if made == len(images):
-            return self._ended(JobStatus.SUCCEEDED, now, images=images)
-        first = next(image.error for image in images if image.error is not None)
-        status = JobStatus.PARTIAL if made else JobStatus.FAILED
-        return self._ended(status, now, images=images, error=first)
 
     def failed(self, failure: Failure, now: float) -> "Job":
         """Return the job ended by a failure that no attempt can mend, keeping the images it has."""
         self._refuse_if_ended()
-        made = any(image.status is ImageStatus.SUCCEEDED for image in self.images)
-        return self._unmade(JobStatus.PARTIAL if made else JobStatus.FAILED, failure, now)
+        return self._by_images(failure, now)
 
     def cancelled(self, now: float) -> "Job":
         """Return the job ended by its owner; an open attempt's price is nobody's knowledge yet."""
@@ -314,6 +303,14 @@ class Job:
         if left is None or left.upstream_ids:
             return self.attempts
         return (*self.attempts[:-1], left.abandoned(now))
+
+    def _by_images(self, reason: Failure, now: float) -> "Job":
+        ended = self._unmade(JobStatus.FAILED, reason, now)
+        made = sum(image.status is ImageStatus.SUCCEEDED for image in ended.images)
+        if made == len(ended.images):
+            return replace(ended, status=JobStatus.SUCCEEDED, error=None)
+        first = next(image.error for image in ended.images if image.error is not None)
+        return replace(ended, status=JobStatus.PARTIAL if made else JobStatus.FAILED, error=first)
 
     def _unmade(self, status: JobStatus, failure: Failure, now: float) -> "Job":
         images = tuple(

@@ -1,6 +1,7 @@
 """What may become of a job."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -394,3 +395,11 @@ def test_three_crashes_are_the_most() -> None:
 def test_images_begin_as_pending() -> None:
     assert a_job(n=2).images == (Image(index=0), Image(index=1))
     assert a_job(n=2).missing == (0, 1)
+
+
+def test_a_fault_after_the_last_image_does_not_unmake_it() -> None:
+    whole = replace(a_job(n=1), images=(Image(index=0, status=ImageStatus.SUCCEEDED, key="k"),))
+    failure = Failure(code=FailureCode.INTERNAL_ERROR, message="a fault of ours")
+    ended = whole.failed(failure, 9.0)
+    assert ended.status is JobStatus.SUCCEEDED
+    assert ended.error is None

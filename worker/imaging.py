@@ -73,7 +73,7 @@ class Imaging:
         children: int | None = None,
         waiting: int = 256,
         patience: float = 60.0,
-        idle: float = 60.0,
+        idle: float = 15.0,
         limits: Limits | None = None,
         terms: Terms | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 
 SPAN = 60.0
 SHARE = 0.1
-LEAST = 3
+LEAST = 10
 
 
 class Budget:

@@ -1,13 +1,18 @@
-"""`python -m tests.bench [queue|walk]`: every figure beside its baseline, in one table."""
+"""`python -m tests.bench [queue|walk|traffic|ledger]`: each figure beside its baseline."""
 
 import asyncio
 import sys
 
-from tests.bench import queueing, walk
+from tests.bench import ledger, queueing, traffic, walk
 from tests.bench.table import show
 
 
-PARTS = {"queue": queueing.run, "walk": walk.run}
+PARTS = {
+    "queue": queueing.run,
+    "walk": walk.run,
+    "traffic": traffic.run,
+    "ledger": ledger.run,
+}
 
 
 def main(names: list[str]) -> None:

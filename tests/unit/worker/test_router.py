@@ -16,6 +16,7 @@ from storage.redis_client import Commands
 from storage.traffic import Traffic
 from tests.doubles import Clock
 from tests.samples import NOW, a_deployment, a_job, a_request
+from worker.budget import LEAST
 from worker.permits import Permits
 from worker.provider import ProviderError
 from worker.router import GIVE_UP, NoWay, Pick, Router, Wait
@@ -185,13 +186,14 @@ async def test_going_elsewhere_needs_no_back_off() -> None:
 
 async def test_retries_beyond_the_budget_come_later_and_going_elsewhere_is_none() -> None:
     shop = router(a_deployment("first"))
-    outcomes = [await shop.choose(tried(a_job(f"job_{n}"), "first"), NOW) for n in range(10)]
-    assert sum(isinstance(outcome, Pick) for outcome in outcomes) == 3
+    jobs = [tried(a_job(f"job_{n}"), "first") for n in range(2 * LEAST)]
+    outcomes = [await shop.choose(job, NOW) for job in jobs]
+    assert sum(isinstance(outcome, Pick) for outcome in outcomes) == LEAST
     later = [outcome.after for outcome in outcomes if isinstance(outcome, Wait)]
     assert all(2 <= after <= 8 for after in later)
     wide = router(a_deployment("first"), a_deployment("second"))
-    for number in range(10):
-        assert await picked(wide, tried(a_job(f"job_{number}"), "first")) == "second"
+    for job in jobs:
+        assert await picked(wide, job) == "second"
 
 
 async def test_a_job_that_waited_for_too_long_ends_with_its_last_error() -> None:

@@ -101,7 +101,9 @@ class Jobs:
         self._commands = commands
         self._crash = crash or CrashPoint()
         self._life = retention.days * 86_400
-        self._idempotency_ms = int(retention.idempotency_hours * 3_600_000)
+        # A key is not remembered for longer than the job that it finds.
+        remembered = min(retention.idempotency_hours * 3600, self._life)
+        self._idempotency_ms = int(remembered * 1000)
 
     async def add(
         self,

@@ -23,8 +23,10 @@ if idempotency then
   local known = redis.call('GET', idempotency)
   if known then
     local fingerprint, id = string.match(known, '^(%S+) (%S+)$')
-    if fingerprint ~= ARGV[7] then return refused(-1) end
-    return refused(0, id)
+    if redis.call('EXISTS', string.sub(KEYS[1], 1, -1 - #ARGV[1]) .. id) == 1 then
+      if fingerprint ~= ARGV[7] then return refused(-1) end
+      return refused(0, id)
+    end  -- else the job was deleted: the key is free again
   end
 end
 local stands = false

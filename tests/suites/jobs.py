@@ -130,6 +130,22 @@ class JobsSuite:
         )
         assert 0.99 * DAY * 1000 < life <= DAY * 1000
 
+    async def test_a_key_is_not_kept_for_longer_than_its_job(self, commands: Commands) -> None:
+        jobs = Jobs(commands, RetentionSettings(days=0.5, idempotency_hours=24))
+        await jobs.add(a_job(), idempotency=Idempotency("key", "print"))
+        life = await commands.execute("PTTL", redis_keys.idempotency("acme", "key"))
+        assert life <= DAY / 2 * 1000
+
+    async def test_a_key_whose_job_was_deleted_is_free_again(self, jobs: Jobs) -> None:
+        job = a_job()
+        await jobs.add(job, idempotency=Idempotency("key", "one"))
+        over = await jobs.swap(job, ended(job)[0])
+        assert over is not None
+        await jobs.remove(over)
+        again = await jobs.add(a_job("job_2"), idempotency=Idempotency("key", "two"))
+        assert (again.id, again.existed) == ("job_2", False)
+        assert await jobs.find("job_2") is not None
+
     def test_ids_do_not_repeat(self) -> None:
         assert len({new_job_id() for _ in range(1000)}) == 1000
 

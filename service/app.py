@@ -143,7 +143,9 @@ def _context(
             allowance=allowance,
             limits=settings.limits,
         ),
-        metrics=Metrics(commands),
+        metrics=Metrics(
+            commands, lambda: (deployment.name for deployment in catalogs.current.deployments)
+        ),
         clock=clock,
     )
 

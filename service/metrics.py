@@ -1,8 +1,10 @@
 """What the service measures, for Prometheus: requests by route, and the queues.
 
-Labels are routes, methods and statuses only: nothing that a client can make up becomes a label.
+Labels are routes, methods, statuses and the names of the catalog: nothing that a client can make up
+becomes a label.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import orjson
@@ -11,7 +13,9 @@ from arq.jobs import deserialize_job_raw
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from storage import redis_keys
+from storage.gate import GateState
 from storage.redis_client import Commands
+from storage.traffic import Traffic
 
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 30, 60, 120, 300, 600)
@@ -24,8 +28,12 @@ log = structlog.get_logger()
 class Metrics:
     """One registry of one process."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(
+        self, commands: Commands, deployments: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._commands = commands
+        self._traffic = Traffic(commands, lease=1.0)
+        self._deployments = deployments
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "darkroom_http_requests",
@@ -47,6 +55,18 @@ class Metrics:
             "darkroom_queue_oldest_seconds",
             "Seconds that the task which is next has been in the queue",
             ["queue"],
+            registry=self.registry,
+        )
+        self._state = Gauge(
+            "darkroom_deployment_state",
+            "1 for how a deployment's gate stands: open, paused, tripped or switched_off",
+            ["deployment", "state"],
+            registry=self.registry,
+        )
+        self._crowd = Gauge(
+            "darkroom_deployment_jobs",
+            "Calls under way where their number is limited, and jobs that wait for the deployment",
+            ["deployment", "what"],
             registry=self.registry,
         )
         self._stalls = Counter(
@@ -82,6 +102,7 @@ class Metrics:
         """Return all figures in Prometheus's text form."""
         if self._until <= now:
             await self._look_at_queues(now)
+            await self._look_at_gates()
             self._until = now + BELIEVED
         return generate_latest(self.registry)
 
@@ -99,6 +120,16 @@ class Metrics:
             self._depth.labels(name, "waiting").set(waiting + late)
             self._depth.labels(name, "held").set(every - waiting - late)
             self._age.labels(name).set(await self._age_of_next(queue, now))
+
+    async def _look_at_gates(self) -> None:
+        self._state.clear()
+        self._crowd.clear()
+        crowds = await self._traffic.crowds(tuple(self._deployments()))
+        for name, crowd in crowds.items():
+            for state in GateState:
+                self._state.labels(name, state).set(crowd.condition.state is state)
+            self._crowd.labels(name, "calls").set(crowd.calls)
+            self._crowd.labels(name, "waiting").set(crowd.waiting)
 
     async def _age_of_next(self, queue: str, now: float) -> float:
         """Return for how many seconds the task that is next has been in the queue."""

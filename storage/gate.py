@@ -5,8 +5,25 @@ stands right now (paused, tripped, full) is kept by `storage.traffic`, for all w
 """
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from storage.catalog import Deployment
+
+
+ERRORS = "errors"
+
+
+class GateState(StrEnum):
+    """How a gate stands, in one word.
+
+    One that tripped over errors is tried again after seconds, one whose credentials were refused is
+    switched off for minutes.
+    """
+
+    OPEN = "open"
+    PAUSED = "paused"
+    TRIPPED = "tripped"
+    SWITCHED_OFF = "switched_off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,15 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Crowd:
+    """How a gate stands, how many calls are under way where they are counted, and who waits."""
+
+    condition: "Condition"
+    calls: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Who waits before which gates: its own flow, then those of its tenant that come before it."""
 
@@ -62,6 +88,13 @@ class Condition:
     tripped: float | None = None
     since: float = 0.0
     reason: str = ""
+
+    @property
+    def state(self) -> GateState:
+        """Return the one word for it."""
+        if self.tripped is not None:
+            return GateState.TRIPPED if self.reason == ERRORS else GateState.SWITCHED_OFF
+        return GateState.PAUSED if self.paused > 0 else GateState.OPEN
 
     @property
     def is_shut(self) -> bool:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from storage import redis_keys, scripts
 from storage.errors import Unavailable
-from storage.gate import Condition, Gate
+from storage.gate import Condition, Crowd, Gate
 from storage.line import Argument
 from storage.redis_client import Commands, unavailable
 
@@ -146,13 +146,20 @@ class Traffic:
         )
         return waiting
 
-    async def conditions(self, names: Sequence[str]) -> dict[str, Condition]:
-        """Return how the gates of these deployments stand."""
+    async def crowds(self, names: Sequence[str]) -> dict[str, Crowd]:
+        """Return how the gates of these deployments stand, and who is at them."""
         if not names:
             return {}
-        keys = [redis_keys.gate(name)[0] for name in names]
+        keys = [key for name in names for key in redis_keys.gate(name)[:3]]
         rows = await self._commands.eval(scripts.LEARN, keys, [])
-        return {name: _condition(row) for name, row in zip(names, rows, strict=True)}
+        return {
+            name: Crowd(_condition(told), calls, waiting)
+            for name, (*told, calls, waiting) in zip(names, rows, strict=True)
+        }
+
+    async def conditions(self, names: Sequence[str]) -> dict[str, Condition]:
+        """Return how the gates of these deployments stand."""
+        return {name: crowd.condition for name, crowd in (await self.crowds(names)).items()}
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator["Announcements"]:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from storage.errors import Unavailable
 from storage.failure import FailureCode
-from storage.gate import Condition, Gate
+from storage.gate import ERRORS, Condition, Gate, GateState
 from storage.traffic import Passage, Report, Traffic, Verdict, Wish
 from worker.outage import outlast
 from worker.provider import ProviderError
@@ -29,7 +29,6 @@ TICK = 0.5
 TRIP = 5.0
 CREDENTIAL_TRIP = 600.0
 LONGEST_HINT = 120.0
-ERRORS = "errors"
 
 _TALLY = 30.0
 _ROOM_NOTED = 10.0
@@ -181,7 +180,7 @@ class Permits:
         """Open the gates that tripped over their credentials: there may be new ones."""
         for gate in gates:
             condition = self.condition(gate)
-            if condition.tripped is not None and condition.reason != ERRORS:
+            if condition.state is GateState.SWITCHED_OFF:
                 await self.tell(gate, Report(verdict=Verdict.FORGIVE))
 
     # -- while the worker runs ---------------------------------------------------------------------

@@ -20,13 +20,13 @@ from storage.catalogs import Catalogs
 from storage.dialect import DIALECTS
 from storage.failure import Failure, FailureCode
 from storage.fit import Fit, Unfit, fit
-from storage.gate import Gate, Waiting
+from storage.gate import Gate, GateState, Waiting
 from storage.job import Job
 from storage.jobs import flows_of
 from storage.quote import listed
 from storage.traffic import Wish
 from worker.budget import Budget
-from worker.permits import ERRORS, Permit, Permits
+from worker.permits import Permit, Permits
 
 
 FIRST_BACKOFF = 0.5
@@ -222,7 +222,7 @@ class Router:
         if self._permits is None:
             return False
         condition = self._permits.condition(Gate.of(deployment))
-        return condition.is_shut and condition.tripped is not None and condition.reason != ERRORS
+        return condition.is_shut and condition.state is GateState.SWITCHED_OFF
 
     def _is_hopeless(self, job: Job, deployment: Deployment, now: float) -> bool:
         """Say whether waiting for the deployment has gone on, or would go on, for too long."""

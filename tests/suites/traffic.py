@@ -248,6 +248,15 @@ class TrafficSuite:
         assert stand["seven"] == Condition()
         assert await traffic.conditions([]) == {}
 
+    async def test_it_is_known_who_is_at_a_gate(
+        self, traffic: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        await passed(traffic, ONE, "first")
+        await self.parked(jobs, queue, "b", "c")
+        crowds = await traffic.crowds(["one", "seven"])
+        assert (crowds["one"].calls, crowds["one"].waiting) == (1, 2)
+        assert (crowds["seven"].calls, crowds["seven"].waiting) == (0, 0)
+
     # -- waiting -----------------------------------------------------------------------------------
 
     async def parked(self, jobs: Jobs, queue: Queue, *names: str, tenant: str = "acme") -> None:

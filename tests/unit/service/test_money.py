@@ -9,6 +9,8 @@ from aiohttp import FormData
 
 from storage.bill import day_of
 from storage.catalog import Catalog, parse
+from storage.gate import Gate
+from storage.traffic import Report, Traffic, Verdict
 from tests.unit.service.conftest import Front
 from tests.unit.service.pictures import png
 
@@ -210,3 +212,16 @@ async def test_days_that_make_no_sense_are_refused(front: Front, query: str, par
     answer = await front.get(f"/v1/usage?{query}")
     assert answer.status == 400
     assert (await answer.json())["error"]["param"] == param
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+async def test_the_figures_say_which_deployments_are_switched_off(front: Front) -> None:
+    traffic = Traffic(front.context.commands, lease=1.0)
+    refused = Report(verdict=Verdict.TRIP, seconds=60, reason="auth")
+    await traffic.report(Gate("cheap"), refused)
+    page = await (await front.client.get("/metrics")).text()
+    assert 'darkroom_deployment_state{deployment="cheap",state="switched_off"} 1.0' in page
+    assert 'darkroom_deployment_state{deployment="dear",state="open"} 1.0' in page
+    assert 'darkroom_deployment_jobs{deployment="dear",what="waiting"} 0.0' in page

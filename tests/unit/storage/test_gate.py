@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.gate import Condition, Gate
+from storage.gate import Condition, Gate, GateState
 from tests.samples import a_deployment
 
 
@@ -26,6 +26,20 @@ def test_no_minute_has_more_calls_than_its_limit(per_minute: int) -> None:
     for start in moments[:: max(1, per_minute // 20)]:
         inside = sum(start <= moment < start + 59_999 for moment in moments)
         assert inside <= per_minute
+
+
+@pytest.mark.parametrize(
+    ("condition", "state"),
+    [
+        (Condition(), GateState.OPEN),
+        (Condition(paused=1.0), GateState.PAUSED),
+        (Condition(tripped=0.0, reason="errors"), GateState.TRIPPED),
+        (Condition(paused=1.0, tripped=1.0, reason="errors"), GateState.TRIPPED),
+        (Condition(tripped=1.0, reason="auth"), GateState.SWITCHED_OFF),
+    ],
+)
+def test_a_condition_has_one_word(condition: Condition, state: GateState) -> None:
+    assert condition.state is state
 
 
 def test_a_condition_ages() -> None:

@@ -16,6 +16,7 @@ from service.context import Clock, Context
 from service.entrance import add_rates
 from service.errors import answer_errors
 from service.intake import Intake
+from service.limits import ROOM, Room
 from service.logs import add_headers, log_requests
 from service.metrics import Metrics
 from service.progress import Progress
@@ -82,6 +83,7 @@ def make_app(
         client_max_size=settings.limits.request_bytes,
     )
     app[CONTEXT] = context
+    app[ROOM] = Room(settings.limits.large_bodies)
     app.on_response_prepare.append(add_headers)
     app.on_response_prepare.append(add_rates)
     app.cleanup_ctx.append(_running)

@@ -5,9 +5,10 @@ A form's files go to the spool as they come; everything else is small and stays 
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -23,7 +24,7 @@ from multipart import (
 from pydantic import BaseModel
 
 from service.intake import Given, Intake, Spool
-from service.limits import UnsupportedBody, body_chunks, check_headers, read_body
+from service.limits import ROOM, UnsupportedBody, body_chunks, check_headers, read_body
 from service.settings import LimitSettings
 from service.wire.grammar import parse_object
 from storage.errors import Invalid, TooLarge
@@ -33,6 +34,11 @@ MAX_PARTS: Final = 100
 MAX_TEXT: Final = 262_144  # bytes of one text field of a form
 MAX_IDLE: Final = 65_536  # bytes of a form outside of all its parts
 MAX_BOUNDARY: Final = 70
+LARGE: Final = 1_048_576  # bytes of a JSON body that memory is counted for
+LIFTED: Final = 65_536  # characters of a text that is no prompt but an image
+_MARK: Final = re.compile("\0image ([0-9]{1,5})")
+_PICTURES: Final = frozenset({"image", "image_url", "url", "mask", "result", "input_image_mask"})
+_OPAQUE: Final = frozenset({"options", "metadata"})
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 
@@ -41,30 +47,49 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 class Body:
     """The fields by name; the files in the order in which they came, each with its field's name.
 
-    `filenames` are the clients' own words for the files, and name nothing here.
+    `filenames` are the clients' own words for the files, and name nothing here. `texts` are images
+    in base64 that were lifted out of the fields, where a mark stands for each, so that a model of
+    the fields does not hold them while a job is waited for.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[tuple[str, Given]] = field(default_factory=list)
     filenames: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list, repr=False)
     is_form: bool = False
+    let_go: Callable[[], None] | None = None
 
     def fingerprint(self, door: str) -> str:
         """Return a digest of what is asked: equal for equal fields in any order."""
         digest = hashlib.sha256(door.encode())
         digest.update(orjson.dumps(self.fields, option=orjson.OPT_SORT_KEYS))
+        for text in self.texts:
+            digest.update(hashlib.sha256(text.encode()).digest())
         for name, given in self.files:
             digest.update(f"\n{name}\n{given.name}".encode())
         return digest.hexdigest()
 
     def discard(self) -> None:
-        """Remove the spool files that are still there."""
+        """Let go of everything large: what was needed of it has been kept by now."""
         for _, given in self.files:
             given.discard()
+        self.texts.clear()
+        if self.let_go is not None:
+            self.let_go()
+            self.let_go = None
+
+    def text(self, mark: str) -> str:
+        """Return what was lifted out of the fields and left this mark, or the text itself."""
+        match = _MARK.fullmatch(mark)
+        at = -1 if match is None else int(match[1])
+        return self.texts[at] if 0 <= at < len(self.texts) else mark
 
     def typed(self, model: type[BaseModel]) -> dict[str, Any]:
         """Return the fields; those of a form, which are all text, as the types that `model` has."""
         return _typed(self.fields, model) if self.is_form else self.fields
+
+
+BODY: Final = web.RequestKey("body", Body)
 
 
 async def read_json(request: web.Request, limits: LimitSettings) -> Body:
@@ -76,7 +101,34 @@ async def read_json(request: web.Request, limits: LimitSettings) -> Body:
             param="Content-Type",
             code="unsupported_media_type",
         )
-    return Body(parse_object(await read_body(request, limits)))
+    body = request[BODY] = Body()
+    data = await _counted(request, limits, body)
+    body.fields = parse_object(data)
+    if len(data) > LARGE:
+        _lift(body.fields, body.texts)
+    return body
+
+
+async def _counted(request: web.Request, limits: LimitSettings, body: Body) -> bytes:
+    """Return the bytes of a body; a large one takes room for as long as it is held."""
+    if (request.content_length or 0) > LARGE:
+        _take_room(request, request.content_length or 0, body)
+        return await read_body(request, limits)
+    if request.content_length is not None or request.content.is_eof():
+        return await read_body(request, limits)
+    data = bytearray()
+    async with aclosing(body_chunks(request, limits)) as chunks:
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > LARGE and body.let_go is None:
+                _take_room(request, limits.request_bytes, body)
+    return bytes(data)
+
+
+def _take_room(request: web.Request, size: int, body: Body) -> None:
+    room = request.app[ROOM]
+    room.take(size)
+    body.let_go = partial(room.give_back, size)
 
 
 async def read_json_or_form(
@@ -85,7 +137,8 @@ async def read_json_or_form(
     """Return the body as a JSON object or a form; `files` names a form's fields that are files."""
     if request.content_type == "multipart/form-data":
         check_headers(request, limits)
-        return await _Form(request, limits, intake, files).read()
+        body = request[BODY] = Body(is_form=True)
+        return await _Form(request, limits, intake, files, body).read()
     return await read_json(request, limits)
 
 
@@ -97,13 +150,18 @@ def _is_json(request: web.Request) -> bool:
 
 class _Form:
     def __init__(
-        self, request: web.Request, limits: LimitSettings, intake: Intake, files: frozenset[str]
+        self,
+        request: web.Request,
+        limits: LimitSettings,
+        intake: Intake,
+        files: frozenset[str],
+        body: Body,
     ) -> None:
         self._request = request
         self._limits = limits
         self._intake = intake
         self._names = files
-        self._body = Body(is_form=True)
+        self._body = body
         self._name = ""
         self._filename = ""
         self._spool: Spool | None = None
@@ -221,6 +279,25 @@ def _held(fields: dict[str, Any], name: str, kind: type[Any]) -> Any:
     if not isinstance(held, kind):
         raise Invalid("A field is there in two forms.", param=name[:100], code="invalid_form")
     return held
+
+
+# -- images among the fields --------------------------------------------------------------------
+
+
+def _lift(value: Any, texts: list[str]) -> None:
+    """Move long texts from where only images can be to `texts`, and leave marks."""
+    places = value.items() if isinstance(value, dict) else enumerate(value)
+    for place, item in list(places):
+        if isinstance(item, dict | list):
+            if place not in _OPAQUE:
+                _lift(item, texts)
+        elif (
+            isinstance(item, str)
+            and len(item) > LIFTED
+            and (isinstance(value, list) or place in _PICTURES)
+        ):
+            value[place] = f"\0image {len(texts)}"
+            texts.append(item)
 
 
 # -- the text of a form as the types of a model --------------------------------------------------

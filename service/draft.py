@@ -35,6 +35,12 @@ class Draft:
         """Return every image that came with the request, the mask last."""
         return self.images if self.mask is None else (*self.images, self.mask)
 
+    def let_go(self) -> None:
+        """Let go of all bytes: they have been kept, and the wait for the job can be long."""
+        for given in self.given:
+            given.discard()
+        self.body.discard()
+
 
 def request_of(ask: Looks) -> Request:
     """Return what a door's fields ask for, without the images."""

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from service.admission import TooFast
+from service.body import BODY
 from service.context import Call, Context
 from service.limits import check_headers
 from service.logs import REQUEST_ID, TENANT
@@ -60,7 +61,11 @@ class Entrance:
             id=request[REQUEST_ID],
             now=self.context.clock(),
         )
-        answer = await self.endpoint(call)
+        try:
+            answer = await self.endpoint(call)
+        finally:
+            if (body := request.get(BODY)) is not None:
+                body.discard()
         if self.submits and answer.status == 202:
             self.context.admission.took_in(tenant)
         return answer

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from service.body import Body
+from service.body import BODY, Body
 from service.context import Call, Context
 from service.intake import Given
 from service.responses import image_of
@@ -21,7 +21,8 @@ FILES: Final = frozenset({"image", "images", "mask"})
 async def named(call: Call, picture: Picture, param: str) -> Given:
     """Return the one image that a field names."""
     if picture.image_url is not None:
-        return await call.context.intake.read(picture.image_url, param)
+        text = call.request[BODY].text(picture.image_url)
+        return await call.context.intake.read(text, param)
     given = await _kept(call, picture.file_id or "")
     if given is None:
         raise Invalid("There is no such file.", param=param, code="file_not_found")

@@ -39,7 +39,7 @@ _EXTENSIONS: Final = {"jpeg": "jpg"}
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Given:
     """One image as it came in: a URL, or bytes in memory or in a spool file, measured."""
 
@@ -52,9 +52,10 @@ class Given:
         return self.input.sha256 or self.input.url or self.input.key or ""
 
     def discard(self) -> None:
-        """Remove the spool file, if there is one."""
-        if isinstance(self.content, Path):
-            self.content.unlink(missing_ok=True)
+        """Let go of the bytes, and of the spool file if there is one."""
+        content, self.content = self.content, None
+        if isinstance(content, Path):
+            content.unlink(missing_ok=True)
 
 
 class Spool:

@@ -6,12 +6,13 @@ coming is given up, as is one that drips: aiohttp itself would wait for either f
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPException
 
 from service.settings import LimitSettings
-from storage.errors import Error, Invalid, TooLarge
+from storage.errors import Error, Invalid, TooLarge, Unavailable
 
 
 class TooSlow(Error):
@@ -20,6 +21,30 @@ class TooSlow(Error):
 
 class UnsupportedBody(Error):
     """The body is of a type or an encoding that is not read here."""
+
+
+class Room:
+    """How many bytes of large bodies one process holds in memory at one time, and the most."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, size: int) -> None:
+        """Take room for a body; raises `Unavailable` when there is none."""
+        if size > self._left:
+            raise Unavailable(
+                "Too many large bodies are under way; send images as files of a form.",
+                code="too_many_large_bodies",
+                retry_after=2.0,
+            )
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give room back."""
+        self._left += size
+
+
+ROOM: Final = web.AppKey("room", Room)
 
 
 def check_headers(request: web.Request, limits: LimitSettings) -> None:

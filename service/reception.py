@@ -196,6 +196,7 @@ class Reception:
         except (Conflict, Invalid, TooMany):
             await self._intake.forget(kept)
             raise
+        draft.let_go()
         # Any other refusal leaves open whether the job was added; a sweep finds what nobody names.
         if not added.existed:
             return job

@@ -27,12 +27,9 @@ Show = Callable[[Job, dict[str, str]], Awaitable[web.StreamResponse]]
 
 async def submit(call: Call, draft: Draft, *, wait: float) -> Job:
     """Take the draft in and return its job once it has ended, or `wait` seconds are over."""
-    try:
-        job = await call.context.reception.submit(
-            asker_of(call), draft, wait=wait, is_gone=call.is_gone
-        )
-    finally:
-        draft.body.discard()
+    job = await call.context.reception.submit(
+        asker_of(call), draft, wait=wait, is_gone=call.is_gone
+    )
     call.request[JOB_ID] = job.id
     return job
 

@@ -37,10 +37,7 @@ async def create(call: Call) -> web.StreamResponse:
     body = await read_json_or_form(
         call.request, context.settings.limits, context.intake, files=FORM
     )
-    try:
-        return await (_uploaded(call, body) if body.is_form else _announced(call, body))
-    finally:
-        body.discard()
+    return await (_uploaded(call, body) if body.is_form else _announced(call, body))
 
 
 async def list_(call: Call) -> web.StreamResponse:

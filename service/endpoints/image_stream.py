@@ -36,7 +36,6 @@ async def stream_images(call: Call, draft: Draft) -> web.StreamResponse:
     """Take the draft in and answer with a stream of events up to the job's end."""
     reception = call.context.reception
     async with reception.watched(asker_of(call), draft) as watched:
-        draft.body.discard()
         job = watched.job
         call.request[JOB_ID] = job.id
         async with Events(call.request, {"X-Job-Id": job.id}) as events:

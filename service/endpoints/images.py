@@ -50,11 +50,8 @@ async def edits(call: Call) -> web.StreamResponse:
     body = await read_json_or_form(
         call.request, context.settings.limits, context.intake, files=FILES
     )
-    try:
-        draft, ask = await (_edit_form(body) if body.is_form else _edit_json(call, body))
-        return await _answered(call, draft, ask)
-    finally:
-        body.discard()
+    draft, ask = await (_edit_form(body) if body.is_form else _edit_json(call, body))
+    return await _answered(call, draft, ask)
 
 
 async def variations(call: Call) -> web.StreamResponse:
@@ -63,24 +60,21 @@ async def variations(call: Call) -> web.StreamResponse:
     body = await read_json_or_form(
         call.request, context.settings.limits, context.intake, files=FILES
     )
-    try:
-        ask = read(VariationRequest, stated(body.typed(VariationRequest)))
-        images = files_of(body)
-        if len(images) != 1 or mask_of(body) is not None:
-            raise Invalid("A variation needs exactly one image.", param="image")
-        draft = Draft(
-            door="images.variations",
-            model=ask.model,
-            request=Request(prompt=VARY, n=ask.n, size=ask.size, user=ask.user),
-            extras=ask,
-            body=body,
-            images=images,
-            ignored=tuple(ask.model_extra or ()),
-            adapted=(Adaptation(param="prompt", action="adapted", used=VARY),),
-        )
-        return await _shown(call, draft, as_url=ask.response_format == "url")
-    finally:
-        body.discard()
+    ask = read(VariationRequest, stated(body.typed(VariationRequest)))
+    images = files_of(body)
+    if len(images) != 1 or mask_of(body) is not None:
+        raise Invalid("A variation needs exactly one image.", param="image")
+    draft = Draft(
+        door="images.variations",
+        model=ask.model,
+        request=Request(prompt=VARY, n=ask.n, size=ask.size, user=ask.user),
+        extras=ask,
+        body=body,
+        images=images,
+        ignored=tuple(ask.model_extra or ()),
+        adapted=(Adaptation(param="prompt", action="adapted", used=VARY),),
+    )
+    return await _shown(call, draft, as_url=ask.response_format == "url")
 
 
 async def hub_generations(call: Call) -> web.StreamResponse:

@@ -30,11 +30,7 @@ async def create(call: Call) -> web.StreamResponse:
     body = await read_json_or_form(
         call.request, context.settings.limits, context.intake, files=FILES
     )
-    try:
-        draft = await draft_of(call, body)
-        return await answer_at_once(call, draft)
-    finally:
-        body.discard()
+    return await answer_at_once(call, await draft_of(call, body))
 
 
 async def show(call: Call) -> web.StreamResponse:

@@ -1,6 +1,8 @@
 """The service on a fake Redis and a folder, with a stand-in for the workers."""
 
 import asyncio
+import io
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -28,6 +30,7 @@ from storage.tenant import Scope, Tenant, new_key
 from tests.unit.service.pictures import png
 
 
+JSON = "application/json"
 SECRET = "a secret of thirty-two letters or more"
 
 CATALOG = """
@@ -142,7 +145,8 @@ class Front:
 
     async def post(self, path: str, document: Any = None, **options: Any) -> ClientResponse:
         if document is not None:
-            options["json"] = document
+            options["data"] = io.BytesIO(json.dumps(document).encode())
+            options["headers"] = {"Content-Type": JSON, **options.get("headers", {})}
         return await self.request("POST", path, **options)
 
     async def request(self, method: str, path: str, **options: Any) -> ClientResponse:

@@ -15,6 +15,7 @@ from service.draft import Draft
 from service.intake import Intake, inputs_of
 from service.progress import Progress, Watched
 from service.settings import LimitSettings
+from service.wire.fields import Extras
 from storage.address import Allowance, check_url
 from storage.bills import Bills
 from storage.catalog import Deployment, Model
@@ -133,11 +134,17 @@ class Reception:
             webhook_events=extras.webhook_events,
             priority=extras.priority,
             start_by=start_by,
+            deadline=self._deadline(asker.now, extras),
             on_unknown=extras.on_unknown,
             strict=extras.strict,
             max_cost=extras.max_cost,
             request_id=asker.request_id,
         )
+
+    def _deadline(self, now: float, extras: Extras) -> float:
+        """Return when the job ends at the latest: as asked, but every job ends some day."""
+        latest = now + (extras.start_within or 0.0) + self._limits.job_hours * 3600
+        return latest if extras.end_within is None else min(now + extras.end_within, latest)
 
     def _check_text(self, request: Request) -> None:
         for param in ("prompt", "negative_prompt"):

@@ -25,6 +25,13 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
         30.0, gt=0, le=600, description="Seconds without a byte after which a body is given up"
     )
     body_total: float = Field(300.0, gt=0, le=3600, description="Seconds for one whole body")
+    job_hours: float = Field(
+        72.0,
+        gt=0,
+        le=8760,
+        description="Hours after which a job that has not ended fails as `deadline`, from when it "
+        "was taken in or had to start",
+    )
     max_wait: float = Field(
         600.0, gt=0, le=3600, description="Seconds that a client may wait for a job in one request"
     )

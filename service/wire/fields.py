@@ -114,6 +114,9 @@ class Extras(Wire):
     start_within: Seconds | None = Field(
         None, description="Seconds after which a job that has not started expires"
     )
+    end_within: Seconds | None = Field(
+        None, description="Seconds after which a job that has not ended fails as `deadline`"
+    )
     strict: Flag = Field(
         default=False, description="Refuse the job when a parameter cannot be applied as asked"
     )

@@ -110,6 +110,18 @@ class TestSubmitting:
         assert await front.kept() == []
         assert await front.queued() == 0
 
+    async def test_every_job_has_a_deadline(self, front: Front) -> None:
+        plain, late, hasty = [
+            await (await front.post("/v1/jobs", {**ASK, **more})).json()
+            for more in ({}, {"start_within": 600}, {"end_within": 30})
+        ]
+        hours = front.context.settings.limits.job_hours
+        for answer, seconds in ((plain, hours * 3600), (late, hours * 3600 + 600), (hasty, 30)):
+            job = await front.context.jobs.find(answer["id"])
+            assert job is not None
+            assert job.deadline is not None
+            assert abs(job.deadline - job.created_at - seconds) < 0.01
+
     async def test_start_within_becomes_a_moment(self, front: Front) -> None:
         answer = await front.post("/v1/jobs", {**ASK, "start_within": 30})
         job = await front.context.jobs.find((await answer.json())["id"])

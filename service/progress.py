@@ -17,7 +17,7 @@ from storage.job import Job, JobId, JobStatus
 from storage.jobs import Jobs
 
 
-LOOK_AGAIN: Final = 5.0  # seconds
+LOOK_AGAIN: Final = 4.0  # seconds; a handler whose client has left learns of it by then
 _PAUSE: Final = 0.25
 
 IsGone = Callable[[], bool]

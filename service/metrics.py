@@ -7,13 +7,12 @@ becomes a label.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import orjson
 import structlog
-from arq.jobs import deserialize_job_raw
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from storage import redis_keys
 from storage.gate import GateState
+from storage.queue import enqueued_at
 from storage.redis_client import Commands
 from storage.traffic import Traffic
 
@@ -21,6 +20,7 @@ from storage.traffic import Traffic
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 30, 60, 120, 300, 600)
 _QUEUES: Final = {"images": redis_keys.IMAGE_QUEUE, "webhooks": redis_keys.WEBHOOK_QUEUE}
 BELIEVED: Final = 1.0  # seconds
+_LOOKED_AT: Final = 100
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class Metrics:
         )
         self._age = Gauge(
             "darkroom_queue_oldest_seconds",
-            "Seconds that the task which is next has been in the queue",
+            "Seconds that the oldest of the tasks which are next has been in the queue",
             ["queue"],
             registry=self.registry,
         )
@@ -119,7 +119,9 @@ class Metrics:
             every = await self._commands.execute("ZCARD", queue)
             self._depth.labels(name, "waiting").set(waiting + late)
             self._depth.labels(name, "held").set(every - waiting - late)
-            self._age.labels(name).set(await self._age_of_next(queue, now))
+            self._age.labels(name).set(await self._age_of_oldest(queue, now))
+        standing = await self._commands.execute("GET", redis_keys.STANDING)
+        self._depth.labels("images", "standing").set(int(standing or 0))
 
     async def _look_at_gates(self) -> None:
         self._state.clear()
@@ -131,13 +133,18 @@ class Metrics:
             self._crowd.labels(name, "calls").set(crowd.calls)
             self._crowd.labels(name, "waiting").set(crowd.waiting)
 
-    async def _age_of_next(self, queue: str, now: float) -> float:
-        """Return for how many seconds the task that is next has been in the queue."""
-        head = await self._commands.execute("ZRANGE", queue, 0, 0, "WITHSCORES")
-        if not head or float(head[1]) > now * 1000:
+    async def _age_of_oldest(self, queue: str, now: float) -> float:
+        """Return for how many seconds the oldest of the tasks that are next has been in the queue.
+
+        The order is fair and not by age, but whoever has waited for long is near the head.
+        """
+        due = await self._commands.execute(
+            "ZRANGEBYSCORE", queue, "-inf", int(now * 1000), "LIMIT", 0, _LOOKED_AT
+        )
+        if not due:
             return 0.0
-        payload = await self._commands.execute("GET", redis_keys.payload(head[0].decode()))
-        if payload is None:
-            return 0.0
-        *_, enqueued_ms = deserialize_job_raw(payload, deserializer=orjson.loads)
-        return max(0.0, now - enqueued_ms / 1000)
+        payloads = await self._commands.execute(
+            "MGET", *(redis_keys.payload(task_id.decode()) for task_id in due)
+        )
+        moments = [moment for data in payloads if (moment := enqueued_at(data)) is not None]
+        return max(0.0, now - min(moments, default=now))

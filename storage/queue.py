@@ -49,6 +49,17 @@ def job_of_render_task(task_id: str) -> str:
     return task_id.removesuffix(".renditions")
 
 
+def enqueued_at(data: bytes | None) -> float | None:
+    """Return when a payload was made, in Unix seconds, or None when no payload can be read."""
+    if data is None:
+        return None
+    try:
+        *_, milliseconds = deserialize_job_raw(data, deserializer=orjson.loads)
+    except DeserializationError:
+        return None
+    return float(milliseconds) / 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Tasks leased in one step, as (id, kind), and the seconds until another is due."""

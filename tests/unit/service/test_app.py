@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from service.app import Misconfigured, make_app, read_catalogs
 from service.settings import Settings
 from storage.catalog import Catalog
 from storage.errors import Unavailable
+from tests.samples import a_job
 from tests.unit.service.conftest import Front, Start
 
 
@@ -116,6 +118,16 @@ class TestFigures:
             await front.post("/v1/jobs", {"prompt": "x"})
         text = await (await front.client.get("/metrics")).text()
         assert 'darkroom_queue_tasks{queue="images",state="waiting"} 3.0' in text
+        assert 'darkroom_queue_tasks{queue="images",state="standing"} 0.0' in text
+
+    async def test_the_oldest_is_found_behind_the_head(self, front: Front) -> None:
+        now = time.time()
+        for at, age in enumerate((5, 40, 3)):
+            await front.context.jobs.add(a_job(f"job_{at}", created_at=now - age))
+        text = await (await front.client.get("/metrics")).text()
+        name = 'darkroom_queue_oldest_seconds{queue="images"} '
+        (line,) = [line for line in text.splitlines() if line.startswith(name)]
+        assert 40 <= float(line.removeprefix(name)) < 45
 
 
 class TestModels:

@@ -129,6 +129,7 @@ class Jobs:
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.committed(job.tenant, day_of(job.created_at)),
+            redis_keys.timely(redis_keys.IMAGE_QUEUE),
         ]
         args: list[Argument] = [
             job.id,
@@ -205,6 +206,7 @@ class Jobs:
         keys += [
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            redis_keys.timely(redis_keys.IMAGE_QUEUE),
         ]
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
@@ -320,6 +322,7 @@ class Jobs:
             redis_keys.IMAGE_QUEUE,
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            redis_keys.timely(redis_keys.IMAGE_QUEUE),
         ]
         args: list[Argument] = [redis_keys.JOB_PREFIX, SEATED_AT_ONCE]
         return int(await self._commands.eval(scripts.SEAT, keys, args))

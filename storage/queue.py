@@ -85,9 +85,14 @@ class Queue:
         self._token = token
         self._lease_ms = int(lease * 1000)
 
-    async def claim(self, most: int) -> Claim:
-        """Lease up to `most` due tasks."""
-        keys = [self.name, redis_keys.wake(self.name), redis_keys.flows(self.name)]
+    async def claim(self, most: int, *, timely: bool = False) -> Claim:
+        """Lease up to `most` due tasks; `timely`: only of those who do not crowd the queue."""
+        keys = [
+            self.name,
+            redis_keys.wake(self.name),
+            redis_keys.flows(self.name),
+            redis_keys.timely(self.name),
+        ]
         next_due, *rest = await self._commands.eval(
             scripts.CLAIM,
             keys,
@@ -98,6 +103,7 @@ class Queue:
                 self._lease_ms,
                 most,
                 redis_keys.FIRST_MOMENT,
+                int(timely),
             ],
         )
         tasks = tuple(
@@ -129,9 +135,14 @@ class Queue:
         """Take a leased task off the queue; False when it is not ours."""
         return await self._release(task_id, -1)
 
-    async def wait(self, longest: float) -> bool:
-        """Wait for a wake-up, at most `longest` seconds; say whether one came."""
-        keys = [redis_keys.wake(self.name)]
+    async def wait(self, longest: float, *, timely: bool = False) -> bool:
+        """Wait for a wake-up, at most `longest` seconds; say whether one came.
+
+        `timely`: only for one that those who do not crowd the queue have caused.
+        """
+        keys = [redis_keys.timely(self.name)]
+        if not timely:
+            keys.append(redis_keys.wake(self.name))
         popped: Any = self._commands.redis.blpop(keys, timeout=longest)  # type: ignore[arg-type]  # Redis takes fractions
         token = await popped
         return token is not None

@@ -129,6 +129,11 @@ def wake(queue: str) -> str:
     return f"{queue}:wake"
 
 
+def timely(queue: str) -> str:
+    """Return the list of wake-up tokens for tasks of those who do not crowd a queue."""
+    return f"{queue}:timely"
+
+
 def flows(queue: str) -> str:
     """Return the hash in which the fair order of a queue is kept."""
     return f"{queue}:flows"

@@ -58,6 +58,9 @@ class Pace:
 class LeaseWorker(Worker):
     """One queue's worker inside this process; at most `slots` tasks run at once.
 
+    Beyond them, up to `reserve` tasks run of those who do not crowd the queue: calls take minutes,
+    and whoever fills all slots with them must not keep everybody else from starting.
+
     A task whose worker dies is taken over after at most the lease of the queue.
     """
 
@@ -68,6 +71,7 @@ class LeaseWorker(Worker):
         redis: ArqRedis,
         *,
         slots: int,
+        reserve: int = 0,
         name: str,
         pace: Pace | None = None,
     ) -> None:
@@ -91,6 +95,9 @@ class LeaseWorker(Worker):
         self._renewing = asyncio.Lock()
         self._renewer: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
+        self._reserve = reserve
+        self._timely = False
+        self._listener: asyncio.Task[None] | None = None
         self._outage = True  # a worker that starts cannot know: Redis may just be back
 
     # -- for the process that owns it --------------------------------------------------------------
@@ -111,7 +118,8 @@ class LeaseWorker(Worker):
             task.cancel()
         if self.tasks:
             await asyncio.wait(tuple(self.tasks.values()), timeout=10)
-        await stopped(*(loop for loop in (self.main_task, self._renewer) if loop is not None))
+        loops = (self.main_task, self._renewer, self._listener)
+        await stopped(*(loop for loop in loops if loop is not None))
         with contextlib.suppress(Unavailable):  # the wake-up this worker may have taken with it
             await self._queue.nudge()
 
@@ -146,11 +154,15 @@ class LeaseWorker(Worker):
 
     async def _claim(self) -> Claim | None:
         """Claim what fits; None when the batch was full and more may wait."""
-        free = self.max_jobs - self.job_counter if self.allow_pick_jobs else 0
-        if free <= 0:
+        free = self.max_jobs - self.job_counter
+        timely = free <= 0 and self._timely
+        self._timely = False
+        if timely:
+            free += self._reserve
+        if free <= 0 or not self.allow_pick_jobs:
             return Claim((), None)
         want = min(free, self._pace.claim_batch)
-        claim = await self._queue.claim(want)
+        claim = await self._queue.claim(want, timely=timely)
         for task_id, kind in claim.tasks:
             if task_id not in self.tasks:
                 self._start(task_id, kind)
@@ -171,7 +183,7 @@ class LeaseWorker(Worker):
         del self.tasks[task_id]
         self._leases.discard(task_id)
         self.job_counter -= 1
-        if self.job_counter == self.max_jobs - 1:
+        if self.job_counter in {self.max_jobs - 1, self.max_jobs + self._reserve - 1}:
             self._stir()
 
     async def _idle(self, claim: Claim | None) -> None:
@@ -182,10 +194,28 @@ class LeaseWorker(Worker):
             longest = min(claim.next_due or self._pace.idle_wait, self._pace.idle_wait)
             await self._queue.wait(max(longest, 0.01))
         else:
+            self._listen_for_timely()
             # Not wait_for: before 3.12 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.idle_wait):
                     await self._stirred.wait()
+
+    # -- the reserve: while all slots are taken, who does not crowd the queue is still heard -------
+
+    def _listen_for_timely(self) -> None:
+        full = self.max_jobs + self._reserve
+        deaf = self._listener is None or self._listener.done()
+        if deaf and self.allow_pick_jobs and self.job_counter < full:
+            self._listener = self.loop.create_task(self._hear_timely())
+
+    async def _hear_timely(self) -> None:
+        with contextlib.suppress(Unavailable, RedisError, OSError):
+            came = await self._queue.wait(self._pace.idle_wait, timely=True)
+            if self.job_counter >= self.max_jobs:
+                self._timely = True  # a wake-up may have been lost, so without one it looks, too
+                self._stir()
+            elif came:
+                await self._queue.nudge()  # slots are free by now, and this was taken from them
 
     def _stir(self) -> None:
         self._stirred.set()

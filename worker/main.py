@@ -244,19 +244,22 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     def queue(name: str) -> Queue:
         return Queue(commands, name, token=token, lease=options.lease)
 
-    def lease_worker(name: str, tasks: Mapping[str, object], slots: int) -> LeaseWorker:
+    def lease_worker(
+        name: str, tasks: Mapping[str, object], slots: int, reserve: int = 0
+    ) -> LeaseWorker:
         return LeaseWorker(
             tasks,  # type: ignore[arg-type]  # both maps hold tasks, see worker.tasks
             queue(name),
             redis,
             slots=slots,
+            reserve=reserve,
             name=token,
             pace=Pace(heartbeat=options.heartbeat, grace=options.grace, patience=options.patience),
         )
 
     return Parts(
         images=lease_worker(
-            redis_keys.IMAGE_QUEUE, image_tasks(executor, rendering), options.slots
+            redis_keys.IMAGE_QUEUE, image_tasks(executor, rendering), options.slots, options.reserve
         ),
         webhooks=lease_worker(
             redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender), options.webhook_slots

@@ -15,6 +15,13 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     """How one worker process works."""
 
     slots: int = Field(200, ge=1, le=2000, description="Image jobs that one worker runs at once")
+    reserve: int = Field(
+        20,
+        ge=0,
+        le=2000,
+        description="Image jobs that one worker runs beyond its slots, for tenants that have none "
+        "waiting",
+    )
     webhook_slots: int = Field(
         50, ge=1, le=1000, description="Webhook deliveries that one worker makes at once"
     )

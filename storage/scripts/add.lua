@@ -1,7 +1,7 @@
 -- Take in a job, once: idempotency, budget, record, index, queue entry and wake-up, or nothing at all.
 --
 -- KEYS  1 job  2 tenant's jobs  3 appointments  4 payload  5 queue  6 wake  7 flows  8 committed
---       then idempotency, with a fingerprint; then seats, taken, standing, all standing, for a tenant whose
+--       9 timely wake  then idempotency, with a fingerprint; then seats, taken, standing, all standing, for a tenant whose
 --       jobs are counted
 -- ARGV  1 id  2 document  3 created (µs)  4 first appointment (s)  5 payload  6 step
 --       7 fingerprint, or empty  8 idempotency life (ms)  9 limit of the day, or -1 for none  10 to set
@@ -18,7 +18,7 @@ local function refused(...)
   return {...}
 end
 
-local idempotency = ARGV[7] ~= '' and KEYS[9]
+local idempotency = ARGV[7] ~= '' and KEYS[10]
 if idempotency then
   local known = redis.call('GET', idempotency)
   if known then
@@ -56,6 +56,5 @@ if ARGV[12] ~= '' then
   end
   redis.call('SADD', taken, ARGV[1])
 end
-redis.call('ZADD', KEYS[5], next_place(KEYS[7], ARGV[6], unpack(ARGV, 14)), ARGV[1])
-redis.call('LPUSH', KEYS[6], 1)
+queue_up(KEYS[5], KEYS[7], KEYS[6], KEYS[9], ARGV[1], ARGV[6], unpack(ARGV, 14))
 return {1}

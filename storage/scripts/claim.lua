@@ -3,15 +3,22 @@
 -- A waiting task's score is its place in the fair order; a leased one's is the moment its lease runs out,
 -- so the head of the queue holds only what may be run. All time is Redis's own.
 --
--- KEYS  1 queue  2 wake  3 flows
--- ARGV  1 in-progress prefix  2 payload prefix  3 token  4 lease (ms)  5 most  6 first moment
+-- KEYS  1 queue  2 wake  3 flows  4 timely wake
+-- ARGV  1 in-progress prefix  2 payload prefix  3 token  4 lease (ms)  5 most  6 first moment  7 timely (1: only
+--       what has the place that is being served now, or 0)
 -- Returns {ms until the next task is due or -1, id, payload or false, id, payload or false, …}
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local most = tonumber(ARGV[5])
 local first_moment = tonumber(ARGV[6])
-local head = redis.call('ZRANGE', KEYS[1], 0, most, 'WITHSCORES')
+local head
+if ARGV[7] == '1' then
+  local served = redis.call('HGET', KEYS[3], 'served') or 0
+  head = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', served, 'WITHSCORES', 'LIMIT', 0, most)
+else
+  head = redis.call('ZRANGE', KEYS[1], 0, most, 'WITHSCORES')
+end
 local due, next_due = {}, -1
 for i = 1, #head, 2 do
   local score = tonumber(head[i + 1])
@@ -50,5 +57,5 @@ for i = 1, #due, 2 do
 end
 if served then redis.call('HSET', KEYS[3], 'served', served) end
 -- All that is due is taken: tokens left are stale. A single task has most likely had a single one.
-if next_due ~= 0 and #due ~= 2 then redis.call('DEL', KEYS[2]) end
+if next_due ~= 0 and #due ~= 2 and ARGV[7] ~= '1' then redis.call('DEL', KEYS[2], KEYS[4]) end
 return reply

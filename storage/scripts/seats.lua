@@ -4,7 +4,7 @@
 -- with a worker; one without stands, and is given the next place in the queue when a seat becomes free.
 
 -- Seats up to `most` jobs that stand, and returns how many.
-local function seat(limit, taken, standing, all_standing, queue, flows, wake, job_prefix, most)
+local function seat(limit, taken, standing, all_standing, queue, flows, wake, timely, job_prefix, most)
   if redis.call('EXISTS', standing) == 0 then return 0 end
   local free = tonumber(redis.call('GET', limit) or math.huge) - redis.call('SCARD', taken)
   local seated = 0
@@ -18,8 +18,7 @@ local function seat(limit, taken, standing, all_standing, queue, flows, wake, jo
       local urgent = {}
       for above = priority + 1, 1 do urgent[#urgent + 1] = string.format('%s:%d', tenant, above) end
       redis.call('SADD', taken, id)
-      redis.call('ZADD', queue, next_place(flows, step, flow, unpack(urgent)), id)
-      redis.call('LPUSH', wake, 1)
+      queue_up(queue, flows, wake, timely, id, step, flow, unpack(urgent))
       seated = seated + 1
     end
   end

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 job  2 appointments  3 channel  4 payload  5 in progress  6 queue  7 delivery queue
 --       8 delivery wake  9 tenant's deliveries  10 bill  11 tenant's bills  12 committed  13 seats  14 taken
---       15 standing  16 all standing  17 flows  18 wake
+--       15 standing  16 all standing  17 flows  18 wake  19 timely wake
 --       then per delivery: record, payload
 -- ARGV  1 version read  2 document  3 id  4 ended (1 or 0)  5 next appointment (s)  6 news  7 delivery
 --       life (ms)  8-11 for the bill: jobs, images, jobs of unknown cost, money  12 name of the bill
@@ -41,9 +41,9 @@ if ARGV[4] == '1' then
     if redis.call('SREM', KEYS[14], ARGV[3]) == 0 and redis.call('ZREM', KEYS[15], ARGV[3]) == 1 then
       redis.call('DECR', KEYS[16])
     end
-    seat(KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[6], KEYS[17], KEYS[18], ARGV[15], AT_ONCE)
+    seat(KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[6], KEYS[17], KEYS[18], KEYS[19], ARGV[15], AT_ONCE)
   end
-  local key = 19
+  local key = 20
   for at = 16, #ARGV, 5 do
     redis.call('HSET', KEYS[key], 'version', 0, 'document', ARGV[at + 1])
     redis.call('PEXPIRE', KEYS[key], ARGV[7])

@@ -292,6 +292,7 @@ class JobsSuite:
         assert left <= {
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.wake("arq:queue"),
+            redis_keys.timely("arq:queue"),
             redis_keys.bill("acme", day_of(over.finished_at or 0.0), "painter"),
             redis_keys.bills_of("acme"),
         }

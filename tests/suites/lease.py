@@ -75,26 +75,36 @@ class LeaseSuite:
         async with AsyncExitStack() as stack:
 
             async def opened(
-                task: Log | Task, *, name: str = "one", slots: int = 10, pace: Pace = PACE
+                task: Log | Task,
+                *,
+                name: str = "one",
+                slots: int = 10,
+                reserve: int = 0,
+                pace: Pace = PACE,
             ) -> LeaseWorker:
                 run = task.run if isinstance(task, Log) else task
-                context = self.working(commands, run, name=name, slots=slots, pace=pace)
+                options: dict[str, Any] = {
+                    "name": name,
+                    "slots": slots,
+                    "reserve": reserve,
+                    "pace": pace,
+                }
+                context = self.working(commands, run, **options)
                 return await stack.enter_async_context(context)
 
             yield opened
 
     @asynccontextmanager
     async def working(
-        self, commands: Commands, task: Task, *, name: str, slots: int, pace: Pace
+        self, commands: Commands, task: Task, *, name: str, **options: Any
     ) -> AsyncIterator[LeaseWorker]:
         queue = Queue(commands, IMAGES, token=name, lease=LEASE)
         worker = LeaseWorker(
             {queues.RUN_JOB: task},
             queue,
             cast("Any", commands.redis),
-            slots=slots,
             name=name,
-            pace=pace,
+            **options,
         )
         running = asyncio.create_task(worker.async_run())
         try:
@@ -336,10 +346,10 @@ class LeaseSuite:
         class Away(Queue):
             away = False
 
-            async def claim(self, most: int) -> queues.Claim:
+            async def claim(self, most: int, *, timely: bool = False) -> queues.Claim:
                 if self.away:
                     raise Unavailable("The job store does not answer.")
-                return await super().claim(most)
+                return await super().claim(most, timely=timely)
 
         task = Log()
         queue = Away(commands, IMAGES, token="one", lease=LEASE)
@@ -380,3 +390,72 @@ class LeaseSuite:
         while not await commands.execute("EXISTS", key):
             await asyncio.sleep(0.01)
         assert 0 < await commands.execute("PTTL", key) <= 11_000
+
+    # -- the reserve -------------------------------------------------------------------------------
+
+    async def test_a_newcomer_starts_though_another_has_taken_all_slots(
+        self, jobs: Jobs, open_worker: Opened
+    ) -> None:
+        task = Log()
+        task.open.clear()
+        pace = Pace(heartbeat=0.1, idle_wait=30, grace=0)
+        await open_worker(task, slots=3, reserve=2, pace=pace)
+        for at in range(10):
+            await jobs.add(a_job(f"a_{at}", tenant="acme"))
+        await until(lambda: len(task.began) >= 3)
+        await asyncio.sleep(0.1)
+        assert len(task.began) == 3
+        began = time.monotonic()
+        await jobs.add(a_job("b_0", tenant="globex"))
+        await until(lambda: "b_0" in task.began)
+        assert time.monotonic() - began < 2
+        assert task.most_at_once == 4
+        task.open.set()
+
+    async def test_the_reserve_is_not_for_who_crowds_the_queue(
+        self, jobs: Jobs, open_worker: Opened
+    ) -> None:
+        task = Log()
+        task.open.clear()
+        await open_worker(task, slots=2, reserve=5)
+        for at in range(10):
+            await jobs.add(a_job(f"a_{at}", tenant="acme"))
+        for at in range(5):
+            await jobs.add(a_job(f"b_{at}", tenant="globex"))
+        await until(lambda: "b_0" in task.began)
+        await asyncio.sleep(0.6)  # several looks without a wake-up
+        assert sorted(task.began) == ["a_0", "a_1", "b_0"]
+        task.open.set()
+        await until(lambda: len(task.ended) == 15)
+
+    async def test_no_more_than_the_reserve_runs_beyond_the_slots(
+        self, jobs: Jobs, open_worker: Opened
+    ) -> None:
+        task = Log()
+        task.open.clear()
+        await open_worker(task, slots=2, reserve=3)
+        for at in range(10):
+            await jobs.add(a_job(f"a_{at}", tenant="acme"))
+        await until(lambda: len(task.began) == 2)
+        for at in range(8):
+            await jobs.add(a_job(f"t_{at}", tenant=f"t{at}"))
+        await until(lambda: len(task.began) == 5)
+        await asyncio.sleep(0.6)
+        assert len(task.began) == 5
+        task.open.set()
+        await until(lambda: len(task.ended) == 18)
+        assert task.most_at_once == 5
+
+    async def test_a_newcomers_lost_wake_up_is_made_up_for(
+        self, jobs: Jobs, open_worker: Opened, commands: Commands
+    ) -> None:
+        task = Log()
+        task.open.clear()
+        await open_worker(task, slots=1, reserve=1)
+        for at in range(3):
+            await jobs.add(a_job(f"a_{at}", tenant="acme"))
+        await until(lambda: len(task.began) == 1)
+        await jobs.add(a_job("b_0", tenant="globex"))
+        await commands.execute("DEL", redis_keys.timely(IMAGES))
+        await until(lambda: "b_0" in task.began)
+        task.open.set()

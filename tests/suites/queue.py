@@ -242,6 +242,26 @@ class QueueSuite:
         await queue.claim(3)
         assert await commands.execute("LLEN", WAKE) > 0
 
+    async def test_who_does_not_crowd_the_queue_is_heard_apart(
+        self, jobs: Jobs, queue: Queue
+    ) -> None:
+        for at in range(3):
+            await jobs.add(a_job(f"a_{at}", tenant="acme"))
+        await queue.claim(2)
+        while await queue.wait(0.05, timely=True):
+            pass
+        await jobs.add(a_job("a_3", tenant="acme"))
+        assert await queue.wait(0.05, timely=True) is False
+        await jobs.add(a_job("b_0", tenant="globex"))
+        assert await queue.wait(5, timely=True) is True
+        assert ids((await queue.claim(9, timely=True)).tasks) == ["b_0"]
+        assert ids((await queue.claim(9, timely=True)).tasks) == []
+        assert ids((await queue.claim(9)).tasks) == ["a_2", "a_3"]
+
+    async def test_a_newcomer_wakes_who_waits_for_anything(self, jobs: Jobs, queue: Queue) -> None:
+        await jobs.add(a_job())
+        assert await queue.wait(5) is True
+
     # -- the fair order ----------------------------------------------------------------------------
 
     async def test_a_newcomer_is_served_next_however_much_another_has_queued(

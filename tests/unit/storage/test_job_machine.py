@@ -1,0 +1,375 @@
+"""A job's life in any order of events: workers that die, lose their lease or come late.
+
+The records, the queue and the reaper are the real ones on a Redis inside the process; only the
+upstreams are left out. `DARKROOM_TEST_EXAMPLES=2000` tries that many lives.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from storage import redis_keys
+from storage.attempt import UNKNOWN, Attempt, AttemptStatus, Cost, CostSource
+from storage.deliveries import Deliveries, new_delivery_id
+from storage.delivery import owed
+from storage.failure import Failure, FailureCode
+from storage.image import Image, ImageStatus
+from storage.job import Job, JobStatus, Superseded
+from storage.jobs import Jobs
+from storage.queue import Queue
+from storage.redis_client import Commands
+from storage.settings import RetentionSettings
+from tests.doubles import Clock, FailingObjects, fake_redis
+from tests.samples import NOW, a_job, a_picture, a_refusal
+from worker.reaper import Reaper
+from worker.run import Run
+
+
+pytestmark = pytest.mark.timeout(1800)
+
+T = TypeVar("T")
+
+BROKEN = Failure(code=FailureCode.UPSTREAM_ERROR, message="Broken.")
+PAID = Cost(0.05, CostSource.REPORTED)
+HOOK = "https://example.com/hook"
+
+
+@dataclass(eq=False)
+class Hand:
+    """One worker's run of one job; `is_lost` once it has learned that the job is not its own."""
+
+    run: Run
+    queue: Queue
+    is_lost: bool = False
+
+
+class JobMachine(RuleBasedStateMachine):
+    """Whatever happens, a job ends once, keeps what it made, and forgets no attempt."""
+
+    hands: Bundle[Hand] = Bundle("hands")
+    ids: Bundle[str] = Bundle("ids")
+
+    @initialize()
+    def open(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = Clock(NOW)
+        self.seen: dict[str, Job] = {}
+        self.astray: set[str] = set()
+        self.losses = 0
+        self.count = 0
+
+        async def build() -> None:
+            self.commands = Commands(fake_redis())
+            self.jobs = Jobs(self.commands, RetentionSettings(days=3650))
+            self.deliveries = Deliveries(self.commands)
+            self.objects = FailingObjects(Path(self.folder.name))
+            self.reaper = Reaper(
+                self.jobs, self.objects, clock=self.clock, life=1e9, orphan_life=1e9
+            )
+
+        self.do(build())
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    # -- the service -------------------------------------------------------------------------------
+
+    @rule(
+        target=ids,
+        n=st.integers(1, 3),
+        hook=st.booleans(),
+        start_by=st.none() | st.floats(1, 100),
+        deadline=st.none() | st.floats(1, 300),
+    )
+    def add(self, n: int, hook: bool, start_by: float | None, deadline: float | None) -> str:
+        self.count += 1
+        now = self.clock()
+        job = a_job(
+            f"job_{self.count}",
+            n=n,
+            created_at=now,
+            webhook_url=HOOK if hook else None,
+            start_by=None if start_by is None else now + start_by,
+            deadline=None if deadline is None else now + deadline,
+        )
+        self.do(self.jobs.add(job))
+        self.seen[job.id] = job
+        return job.id
+
+    @rule(job_id=ids)
+    def add_again(self, job_id: str) -> None:
+        first = replace(a_job(job_id), images=self.seen[job_id].images)
+        self.do(self.jobs.add(first))
+
+    @rule(job_id=ids)
+    def cancel(self, job_id: str) -> None:
+        job = self.found(job_id)
+        if job.is_ended:
+            with pytest.raises(Superseded):
+                job.cancelled(self.clock())
+            return
+        ended = job.cancelled(self.clock())
+        owing = owed(ended, new_delivery_id, self.clock())
+        written = self.do(self.jobs.swap(job, ended, owing=owing))
+        assert written is not None
+        assert self.do(self.jobs.swap(job, ended, owing=owing)) == written
+
+    # -- the workers -------------------------------------------------------------------------------
+
+    @rule(target=hands, most=st.integers(1, 2))
+    def claim(self, most: int) -> Any:
+        self.count += 1
+        queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token=f"w{self.count}", lease=3600)
+        taken = self.do(queue.claim(most)).tasks
+        return multiple(*(hand for task_id, _ in taken if (hand := self.begun(queue, task_id))))
+
+    def begun(self, queue: Queue, task_id: str) -> Hand | None:
+        job = self.found(task_id)
+        assert not job.is_ended, "an ended job is in no queue"
+        self.count += 1
+        hand = Hand(Run(self.jobs, job, f"f{self.count}", patience=0.0), queue)
+        now = self.clock()
+        if (ended := job.overdue(now)) is not None:
+            self.write(hand, lambda _: ended)
+            return None
+        hand.run.say(lambda job: job.claimed(hand.run.fence, now))
+        return hand
+
+    def write(self, hand: Hand, change: Any = None) -> None:
+        """Let a hand write; it must be refused when the record is not as it knows it."""
+        before = self.found(hand.run.job.id)
+        is_current = before == hand.run._stored
+        try:
+            self.do(hand.run.write(change))
+        except Superseded:
+            assert not is_current
+            hand.is_lost = True
+        else:
+            assert is_current
+
+    @rule(hand=hands)
+    def attempt(self, hand: Hand) -> None:
+        if self.is_idle(hand) and hand.run.job.open_attempt is None:
+            fence, now = hand.run.fence, self.clock()
+            self.write(hand, lambda job: job.attempting("first", "sketch", fence, now))
+
+    @rule(hand=hands, at=st.integers(0, 2))
+    def submit(self, hand: Hand, at: int) -> None:
+        job = hand.run.job
+        if self.is_idle(hand) and job.open_attempt is not None and at in job.missing:
+            self.write(hand, lambda job: job.submitted(at, f"task-{at}", hand.run.fence))
+
+    @rule(hand=hands, at=st.integers(0, 2), made=st.booleans(), writes=st.booleans())
+    def answer(self, hand: Hand, at: int, made: bool, writes: bool) -> None:
+        job = hand.run.job
+        if not self.is_idle(hand) or job.open_attempt is None or at not in job.missing:
+            return
+        number = len(job.attempts)
+        image = a_picture(at, attempt=number) if made else a_refusal(at, attempt=number)
+        fence = hand.run.fence
+        hand.run.say(lambda job: job.progressed(fence, [image], PAID))
+        if writes:
+            self.write(hand)
+
+    @rule(
+        hand=hands,
+        status=st.sampled_from(
+            [AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, AttemptStatus.OUTCOME_UNKNOWN]
+        ),
+    )
+    def close(self, hand: Hand, status: AttemptStatus) -> None:
+        if self.is_idle(hand) and hand.run.job.open_attempt is not None:
+            fence, now = hand.run.fence, self.clock()
+            hand.run.say(lambda job: job.progressed(fence, (), UNKNOWN))
+            hand.run.say(lambda job: job.attempted(fence, now, status, error=BROKEN))
+
+    @rule(hand=consumes(hands))
+    def settle(self, hand: Hand) -> None:
+        if self.is_idle(hand):
+            fence, now = hand.run.fence, self.clock()
+            self.write(hand, lambda job: job.settled(fence, now, BROKEN))
+
+    @rule(hand=consumes(hands), after=st.sampled_from([0.0, 3600.0]))
+    def hand_over(self, hand: Hand, after: float) -> None:
+        if self.is_idle(hand):
+            fence, now = hand.run.fence, self.clock()
+            self.write(hand, lambda job: job.handed_over(fence, now))
+        self.do(hand.queue.put_back(hand.run.job.id, after))
+
+    @rule(hand=consumes(hands))
+    def crash(self, hand: Hand) -> None:
+        self.losses += 1
+
+    @rule(hand=consumes(hands))
+    def account_late(self, hand: Hand) -> None:
+        """Put what a call cost on the bill of a job that ended without it."""
+        job, mine = self.found(hand.run.job.id), hand.run.job.attempts
+        number = len(mine)
+        self.losses += 1
+        if not job.is_ended or not mine or len(job.attempts) < number:
+            return
+        if job.attempts[number - 1].fence == hand.run.fence:
+            self.do(self.jobs.swap(job, job.accounted(number, PAID, None)))
+
+    # -- what befalls them all ---------------------------------------------------------------------
+
+    @rule(job_id=ids)
+    def lose_lease(self, job_id: str) -> None:
+        """Let the lease of a job run out, whether its worker lives or not."""
+        self.losses += 1
+        self.do(self.run_out(job_id))
+
+    @rule(job_id=ids)
+    def lose_queue_entry(self, job_id: str) -> None:
+        self.losses += 1
+
+        async def lose() -> None:
+            await self.commands.execute("ZREM", redis_keys.IMAGE_QUEUE, job_id)
+            await self.commands.execute(
+                "DEL", redis_keys.payload(job_id), redis_keys.in_progress(job_id)
+            )
+
+        self.do(lose())
+        self.astray.add(job_id)
+
+    @rule(seconds=st.floats(0.1, 200))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def reap(self) -> None:
+        due = set(self.do(self.jobs.due(self.clock(), 1000)))
+        self.do(self.reaper.look())
+        self.astray -= due
+
+    # -- what holds at every moment ----------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for job_id, before in getattr(self, "seen", {}).items():
+            job = self.found(job_id)
+            self.check_step(before, job)
+            self.check_whole(job)
+            self.do(self.check_around(job))
+            self.seen[job_id] = job
+
+    def check_step(self, before: Job, job: Job) -> None:
+        assert job.version >= before.version
+        if before.is_ended:
+            assert replace(job, attempts=before.attempts, version=before.version) == before
+        for old, new in zip(before.images, job.images, strict=True):
+            assert old == new or old.status is ImageStatus.PENDING
+        assert len(job.attempts) >= len(before.attempts)
+        for one, other in zip(before.attempts, job.attempts, strict=False):
+            self.check_attempt(one, other)
+        assert job.crashes >= before.crashes
+
+    def check_attempt(self, before: Attempt, now: Attempt) -> None:
+        assert (now.number, now.started_at) == (before.number, before.started_at)
+        assert before.upstream_ids.items() <= now.upstream_ids.items()
+        if before.status is not AttemptStatus.RUNNING:
+            assert (now.status, now.finished_at) == (before.status, before.finished_at)
+        elif now.status is AttemptStatus.RUNNING:
+            assert now.costs[: len(before.costs)] == before.costs
+
+    def check_whole(self, job: Job) -> None:
+        assert [attempt.number for attempt in job.attempts] == list(range(1, len(job.attempts) + 1))
+        running = [one for one in job.attempts if one.status is AttemptStatus.RUNNING]
+        assert len(running) <= (0 if job.is_ended else 1)
+        assert job.crashes <= self.losses
+        made = sum(image.status is ImageStatus.SUCCEEDED for image in job.images)
+        if job.is_ended:
+            assert not job.missing
+            assert job.fence is None
+            assert job.finished_at is not None
+        if job.status is JobStatus.SUCCEEDED:
+            assert made == len(job.images)
+        if job.status in {JobStatus.FAILED, JobStatus.EXPIRED}:
+            assert made == 0
+        if job.status in {JobStatus.QUEUED, JobStatus.EXPIRED}:
+            assert job.attempts == ()
+        for image in job.images:
+            self.check_image(image)
+
+    def check_image(self, image: Image) -> None:
+        assert (image.key is not None) == (image.status is ImageStatus.SUCCEEDED)
+        assert (image.error is not None) == (image.status is ImageStatus.FAILED)
+
+    async def check_around(self, job: Job) -> None:
+        queued = await self.jobs.is_queued(job)
+        if job.is_ended:
+            assert not queued
+        else:
+            assert queued or job.id in self.astray
+        mine = [
+            one
+            for one in await self.deliveries.of_tenant("acme", limit=1000)
+            if one.job_id == job.id
+        ]
+        assert len(mine) == (1 if job.is_ended and job.webhook_url else 0)
+        assert all(one.type == f"job.{job.status}" for one in mine)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        if not hasattr(self, "seen"):
+            return
+        try:
+            self.bring_everything_to_its_end()
+        finally:
+            self.do(self.objects.close())
+            self.do(self.commands.close())
+            self.loop.close()
+            self.folder.cleanup()
+
+    def bring_everything_to_its_end(self) -> None:
+        """One worker that does not fail ends every job, whatever state the others left."""
+        self.clock.advance(1000)
+        self.reap()
+        for job_id in self.seen:
+            self.do(self.run_out(job_id))
+        queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token="last", lease=3600)
+        for task_id, _ in self.do(queue.claim(1000)).tasks:
+            hand = self.begun(queue, task_id)
+            if hand is not None:
+                fence = hand.run.fence
+                self.write(hand, lambda job, fence=fence: job.settled(fence, self.clock(), BROKEN))
+        assert all(self.found(job_id).is_ended for job_id in self.seen)
+        self.nothing_is_lost()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def found(self, job_id: str) -> Job:
+        job = self.do(self.jobs.find(job_id))
+        assert job is not None
+        return job
+
+    def is_idle(self, hand: Hand) -> bool:
+        return not hand.is_lost and not hand.run.job.is_ended
+
+    async def run_out(self, job_id: str) -> None:
+        await self.commands.execute("DEL", redis_keys.in_progress(job_id))
+        await self.commands.execute(
+            "ZADD", redis_keys.IMAGE_QUEUE, "XX", redis_keys.FIRST_MOMENT, job_id
+        )
+
+
+JobMachine.TestCase.settings = settings(stateful_step_count=40)
+TestJobMachine = JobMachine.TestCase

@@ -28,6 +28,7 @@ from service.spool import folder_below, held
 from service.strangers import Strangers
 from storage.acts import Acts
 from storage.address import Allowance
+from storage.batches import Batches
 from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
@@ -127,6 +128,7 @@ def _context(
         objects=objects,
         tenants=tenants,
         files=Files(commands),
+        batches=Batches(commands, settings.retention),
         acts=acts,
         registry=Registry(tenants, acts, jobs),
         doorkeeper=Doorkeeper(tenants, Strangers(settings.limits.failed_keys_per_minute)),

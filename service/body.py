@@ -226,7 +226,10 @@ class _Form:
         if self._spool is not None:
             spool, self._spool = self._spool, None
             plain = self._name.partition("[")[0]
-            self._body.files.append((plain, await self._intake.received(spool, plain)))
+            # Only the requests of a batch are no image; the purpose comes before the file.
+            lines = self._body.fields.get("purpose") == "batch"
+            receive = self._intake.received_lines if lines else self._intake.received
+            self._body.files.append((plain, await receive(spool, plain)))
             self._body.filenames.append(self._filename)
         elif self._text is not None:
             text, self._text = self._text, None

@@ -16,6 +16,7 @@ from service.registry import Registry
 from service.settings import Settings
 from storage.acts import Acts
 from storage.address import Network
+from storage.batches import Batches
 from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
@@ -46,6 +47,7 @@ class Context:
     files: Files
     acts: Acts
     registry: Registry
+    batches: Batches
     doorkeeper: Doorkeeper
     admission: Admission
     proxies: tuple[Network, ...]

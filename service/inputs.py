@@ -32,6 +32,8 @@ async def named(call: Call, picture: Picture, param: str) -> Given:
 async def _kept(call: Call, name: str) -> Given | None:
     """Return an image of the tenant's that is kept already, by its name."""
     if (file := await call.context.files.get(call.tenant.id, name)) is not None:
+        if not file.purpose.is_image:
+            return None
         there = await ready(call.context, file)
         return None if there is None else _as_given(there)
     if (made := image_of(name)) is None:

@@ -164,6 +164,15 @@ class Intake:
         content, digest = await spool.end()
         return await self._examined(content, digest, param)
 
+    async def received_lines(self, spool: Spool, param: str) -> Given:
+        """Return the file that was spooled as lines that nobody has read yet."""
+        content, digest = await spool.end()
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if not size:
+            raise Invalid("The file is empty.", param=param, code="empty_file")
+        known = Input(content_type="application/octet-stream", bytes=size, sha256=digest)
+        return Given(known, content)
+
     async def read(self, text: str, param: str) -> Given:
         """Return the image that a URL, a data URL or base64 names."""
         head = text[:12].lower()

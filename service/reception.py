@@ -88,6 +88,17 @@ class Reception:
         async with self._progress.of(taken) as watched:
             yield watched
 
+    @property
+    def allowance(self) -> Allowance:
+        """Return which networks webhooks may reach although they are not public."""
+        return self._allowance
+
+    async def planned(self, asker: Asker, draft: Draft) -> Job:
+        """Return the job that the draft is, with its images kept, to be taken in by a batch."""
+        job = await self._decided(asker, draft)
+        await self._intake.keep(job.id, job.tenant, draft.given)
+        return job
+
     def quoted(self, asker: Asker, draft: Draft) -> tuple[Job, list[Quote]]:
         """Return the job that the draft would be and what each deployment would charge for it."""
         model = self._model(draft)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from service.context import Context
 from service.endpoints import (
     admin,
+    batches,
     chat,
     description,
     files,
@@ -33,6 +34,7 @@ from service.entrance import Endpoint, Entrance, ask_for_body
 from service.limits import check_headers
 from service.wire import admin as operator
 from service.wire import replies
+from service.wire.batches import BatchRequest
 from service.wire.chat import ChatRequest
 from service.wire.files import FileRequest, UploadRequest
 from service.wire.images import (
@@ -107,6 +109,10 @@ _DAYS = (
 _FILES = (
     Query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Files of the list"),
     Query("purpose", {"enum": ["vision", "user_data"]}, "Only files of this purpose"),
+)
+_BATCHES = (
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Batches of one page"),
+    Query("after", {"type": "string"}, "The last batch of the page before"),
 )
 _TENANT = (Query("tenant", {"type": "string"}, "Whose keys"),)
 _ACTS = (
@@ -215,6 +221,14 @@ ROUTES = (
         form=JobRequest,
         files=("image[]", "mask"),
     ),
+    Route(
+        *("POST", "/v1/batches", batches.create, _SUBMIT, replies.BatchReply),
+        json=BatchRequest,
+    ),
+    Route("GET", "/v1/batches", batches.list_, _READ, replies.BatchListReply, query=_BATCHES),
+    Route("GET", "/v1/batches/{id}", batches.show, _READ, replies.BatchReply),
+    Route("POST", "/v1/batches/{id}/cancel", batches.cancel, _SUBMIT, replies.BatchReply),
+    Route("POST", "/v1/batches/{id}/retry", batches.retry, _SUBMIT, replies.BatchReply),
     Route("GET", "/v1/usage", usage.show, _READ, replies.SpendReply, query=_DAYS),
     Route("GET", "/v1/models", models.list_, _READ, replies.ModelListReply),
     Route("GET", "/v1/models/{id:.+}", models.show, _READ, replies.ModelReply),

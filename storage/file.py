@@ -16,10 +16,17 @@ class FileStatus(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a client says that the file is for; both mean an input of jobs."""
+    """What a file is for: an input of jobs, the requests of a batch, or what a batch answered."""
 
     VISION = "vision"
     USER_DATA = "user_data"
+    BATCH = "batch"
+    BATCH_OUTPUT = "batch_output"
+
+    @property
+    def is_image(self) -> bool:
+        """Say whether such a file is an image."""
+        return self in {Purpose.VISION, Purpose.USER_DATA}
 
 
 _EXTENSIONS = {"image/jpeg": "jpg"}

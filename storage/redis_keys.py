@@ -65,6 +65,16 @@ def jobs_of(tenant: str) -> str:
     return f"darkroom:{{{tenant}}}:jobs"
 
 
+def batch(batch_id: str) -> str:
+    """Return the key of a batch's record."""
+    return f"darkroom:batch:{batch_id}"
+
+
+def batches_of(tenant: str) -> str:
+    """Return the key of a tenant's batches, the oldest first."""
+    return f"darkroom:{{{tenant}}}:batches"
+
+
 def delivery(delivery_id: str) -> str:
     """Return the key of a delivery's record."""
     return f"darkroom:delivery:{delivery_id}"

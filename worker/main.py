@@ -20,6 +20,8 @@ from redis.exceptions import RedisError
 
 from storage import redis_keys
 from storage.address import Allowance
+from storage.batches import Batches
+from storage.bills import Bills
 from storage.catalog import Deployment
 from storage.catalogs import Catalogs
 from storage.clock import CellClock
@@ -35,6 +37,7 @@ from storage.redis_client import Commands, connect, stopped
 from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
 from storage.traffic import Traffic
+from worker.batching import Batching
 from worker.executor import Executor, Terms
 from worker.imaging import Imaging
 from worker.inputs import Inputs
@@ -225,6 +228,18 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     rendering = Rendering(
         jobs, objects, Renditions(objects, imaging, options.patience), label=options.label
     )
+    batches = Batches(commands, settings.retention)
+    batching = Batching(
+        batches=batches,
+        jobs=jobs,
+        bills=Bills(commands),
+        tenants=Tenants(commands),
+        files=Files(commands),
+        objects=objects,
+        public_url=settings.public_url,
+        life=settings.retention.days * 86_400,
+        clock=clock,
+    )
     sender = WebhookSender(
         deliveries,
         jobs,
@@ -238,6 +253,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             patience=options.patience,
         ),
         crash=crash,
+        batches=batches,
     )
     token = secrets.token_hex(12)
 
@@ -259,7 +275,10 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
 
     return Parts(
         images=lease_worker(
-            redis_keys.IMAGE_QUEUE, image_tasks(executor, rendering), options.slots, options.reserve
+            redis_keys.IMAGE_QUEUE,
+            image_tasks(executor, rendering, batching),
+            options.slots,
+            options.reserve,
         ),
         webhooks=lease_worker(
             redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender), options.webhook_slots
@@ -270,6 +289,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             clock=clock,
             life=settings.retention.days * 86_400,
             orphan_life=settings.retention.orphan_hours * 3600,
+            batches=batches,
             files=Files(commands),
         ),
         catalogs=workshop.catalogs,

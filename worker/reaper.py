@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import structlog
 
+from storage.batch import PREFIX
+from storage.batches import Batches
 from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.errors import Error, Unavailable
@@ -42,9 +44,11 @@ class Reaper:
         life: float,
         orphan_life: float,
         files: Files | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self._jobs = jobs
         self._files = files
+        self._batches = batches
         self._objects = objects
         self._clock = clock
         self._life = life
@@ -149,4 +153,6 @@ class Reaper:
     async def _is_on_record(self, owner: str) -> bool:
         if self._files is not None and owner.startswith("file-"):
             return await self._files.find(owner) is not None
+        if self._batches is not None and owner.startswith(PREFIX):
+            return await self._batches.find(owner) is not None
         return await self._jobs.find(owner) is not None

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from storage.queue import DELIVER, RENDER, RUN_JOB
+from storage.queue import DELIVER, FEED, RENDER, RUN_JOB
+from worker.batching import Batching
 from worker.executor import Executor
 from worker.lease import Task
 from worker.outcome import Outcome
@@ -11,7 +12,7 @@ from worker.rendering import Rendering
 from worker.webhooks import WebhookSender
 
 
-def image_tasks(executor: Executor, rendering: Rendering) -> dict[str, Task]:
+def image_tasks(executor: Executor, rendering: Rendering, batching: Batching) -> dict[str, Task]:
     """Return what can be asked of the image queue."""
 
     async def run_job(ctx: Mapping[str, Any], job_id: str) -> Outcome:
@@ -20,7 +21,10 @@ def image_tasks(executor: Executor, rendering: Rendering) -> dict[str, Task]:
     async def render(ctx: Mapping[str, Any], task_id: str) -> Outcome:
         return await rendering.run(task_id)
 
-    return {RUN_JOB: run_job, RENDER: render}
+    async def feed(ctx: Mapping[str, Any], batch_id: str) -> Outcome:
+        return await batching.run(batch_id)
+
+    return {RUN_JOB: run_job, RENDER: render, FEED: feed}
 
 
 def webhook_tasks(sender: WebhookSender) -> dict[str, Task]:

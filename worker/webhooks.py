@@ -16,6 +16,8 @@ import orjson
 import structlog
 from standardwebhooks import Webhook
 
+from storage.batch_document import batch_document
+from storage.batches import Batches
 from storage.crash import CrashPoint
 from storage.deliveries import Deliveries
 from storage.delivery import Delivery, Try
@@ -47,7 +49,7 @@ class DeliveryTerms:
 class WebhookSender:
     """Makes one try at a delivery. `clock` gives Unix seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — three kinds of records, and the ways out
         self,
         deliveries: Deliveries,
         jobs: Jobs,
@@ -58,6 +60,7 @@ class WebhookSender:
         clock: Callable[[], float],
         terms: DeliveryTerms,
         crash: CrashPoint | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self._deliveries = deliveries
         self._jobs = jobs
@@ -67,6 +70,7 @@ class WebhookSender:
         self._clock = clock
         self._terms = terms
         self._crash = crash or CrashPoint()
+        self._batches = batches
 
     async def run(self, delivery_id: str) -> Outcome:
         """Try to deliver, record how it went, and say when to try again, if at all."""
@@ -116,7 +120,7 @@ class WebhookSender:
         secret = await outlast(
             lambda: self._tenants.webhook_secret(delivery.tenant), patience=self._terms.patience
         )
-        body = orjson.dumps(self._message(delivery, job, started))
+        body = orjson.dumps(await self._of_batch(delivery) or self._message(delivery, job, started))
         try:
             answer = await self._web.post_foreign(
                 delivery.url,
@@ -134,6 +138,18 @@ class WebhookSender:
             reply=answer.body[:_REPLY_KEPT].decode(errors="replace"),
             retry_after=_retry_after(answer.headers.get("Retry-After"), started),
         )
+
+    async def _of_batch(self, delivery: Delivery) -> dict[str, object] | None:
+        """Return the message of a batch that has ended, or None when it is about a job."""
+        batches = self._batches
+        if batches is None or not delivery.type.startswith("batch."):
+            return None
+        batch = await outlast(lambda: batches.find(delivery.job_id), patience=self._terms.patience)
+        data: object = {"id": delivery.job_id, "object": "batch", "deleted": True}
+        if batch is not None:
+            data = batch_document(batch)
+        moment = datetime.fromtimestamp(delivery.created_at, UTC)
+        return {"type": delivery.type, "timestamp": _iso(moment), "data": data}
 
     def _message(self, delivery: Delivery, job: Job | None, now: float) -> dict[str, object]:
         data: object = {"id": delivery.job_id, "object": "job", "deleted": True}

@@ -44,6 +44,17 @@ async def generations(call: Call) -> web.StreamResponse:
     return await _answered(call, _draft("images.generations", ask, body), ask)
 
 
+def generation_of(body: Body) -> Draft:
+    """Return what the JSON of a generation asks for."""
+    return _draft("images.generations", read(GenerationRequest, stated(body.fields)), body)
+
+
+async def edit_of(call: Call, body: Body) -> Draft:
+    """Return what the JSON of an edit asks for."""
+    draft, _ = await _edit_json(call, body)
+    return draft
+
+
 async def edits(call: Call) -> web.StreamResponse:
     """Make images from images and answer with them."""
     context = call.context

@@ -18,7 +18,9 @@ class ExpiresAfter(Wire):
 class FileRequest(Wire):
     """`POST /v1/files` as a form, with the image in `file`."""
 
-    purpose: Purpose = Field(description="What the file is for; both mean an input of jobs")
+    purpose: Literal[Purpose.VISION, Purpose.USER_DATA, Purpose.BATCH] = Field(
+        description="What the file is for"
+    )
     expires_after: ExpiresAfter | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.attempt import AttemptStatus, CostSource
+from storage.batch import BatchStatus
 from storage.failure import FailureCode
 from storage.file import Purpose
 from storage.image import ImageStatus
@@ -384,3 +385,47 @@ class WebhookBody(Reply):
     type: str
     timestamp: str
     data: JobReply
+
+
+class BatchCountsReply(Reply):
+    """How many requests a batch has, and what became of them so far."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchReply(Reply):
+    """A batch, in OpenAI's words."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    errors: None
+    input_file_id: str | None
+    completion_window: str
+    status: BatchStatus
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCountsReply
+    metadata: dict[str, str]
+    retry_of: str | None = Field(description="The batch whose failed requests these are")
+
+
+class BatchListReply(Reply):
+    """Some batches, the newest first."""
+
+    object: Literal["list"]
+    data: list[BatchReply]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

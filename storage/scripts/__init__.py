@@ -22,6 +22,7 @@ WRITE: Final = _read("write")
 GCRA: Final = _read("gcra")
 TENANT: Final = _read("tenant")
 KEY: Final = _read("key")
+BATCH: Final = _read("batch")
 
 # The scripts of the gates share their beginning.
 _GATE: Final = _read("gate") + "\n"

@@ -1,9 +1,9 @@
-"""`python -m tests.bench [queue|walk|traffic|ledger]`: each figure beside its baseline."""
+"""`python -m tests.bench [PART…]`: each figure beside its baseline; `PARTS` names the parts."""
 
 import asyncio
 import sys
 
-from tests.bench import ledger, queueing, traffic, walk
+from tests.bench import batch, ledger, queueing, renditions, traffic, walk
 from tests.bench.table import show
 
 
@@ -12,6 +12,8 @@ PARTS = {
     "walk": walk.run,
     "traffic": traffic.run,
     "ledger": ledger.run,
+    "renditions": renditions.run,
+    "batch": batch.run,
 }
 
 

@@ -26,8 +26,12 @@ class Availability:
 
     async def check(self, model: Model, now: float) -> None:
         """Raise `Unavailable` when workers are there, but none that can serve the model."""
+        names = {deployment.name for deployment in model.deployments}
         on = await self.on(now)
-        if on and on.isdisjoint(deployment.name for deployment in model.deployments):
+        if on and on.isdisjoint(names):
+            self._until = 0.0  # it may have come a moment ago, with a new catalog
+            on = await self.on(now)
+        if on and on.isdisjoint(names):
             raise Unavailable(
                 f"No deployment of {model.name} is on.",
                 code="model_unavailable",

@@ -170,10 +170,11 @@ class Permits:
             return
         if report.verdict is Verdict.BAD:
             report = replace(report, well=self._taken(known))
+        before = self.condition(gate)
         with contextlib.suppress(Unavailable):
             condition = await self._traffic.report(gate, report, tokens)
             if condition is not None:
-                self._log(gate, report, self.condition(gate), condition)
+                self._log(gate, report, before, condition)
                 self._hear(known, condition)
 
     async def forgive(self, gates: Iterable[Gate]) -> None:

@@ -49,7 +49,8 @@ class Body:
 
     `filenames` are the clients' own words for the files, and name nothing here. `texts` are images
     in base64 that were lifted out of the fields, where a mark stands for each, so that a model of
-    the fields does not hold them while a job is waited for.
+    the fields does not hold them while a job is waited for. `many` is what an array holds,
+    where one is taken.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Body:
     filenames: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list, repr=False)
     is_form: bool = False
+    many: list[Any] | None = None
     let_go: Callable[[], None] | None = None
 
     def fingerprint(self, door: str) -> str:
@@ -92,8 +94,8 @@ class Body:
 BODY: Final = web.RequestKey("body", Body)
 
 
-async def read_json(request: web.Request, limits: LimitSettings) -> Body:
-    """Return the body as a JSON object, and nothing but JSON."""
+async def read_json(request: web.Request, limits: LimitSettings, *, many: bool = False) -> Body:
+    """Return the body as a JSON object, or array where `many` are taken, and nothing but JSON."""
     check_headers(request, limits)
     if not _is_json(request):
         raise UnsupportedBody(
@@ -103,6 +105,9 @@ async def read_json(request: web.Request, limits: LimitSettings) -> Body:
         )
     body = request[BODY] = Body()
     data = await _counted(request, limits, body)
+    if many and data.lstrip()[:1] == b"[":
+        body.many = parse_object(b'{"_":' + data + b"}")["_"]
+        return body
     body.fields = parse_object(data)
     if len(data) > LARGE:
         _lift(body.fields, body.texts)
@@ -132,14 +137,19 @@ def _take_room(request: web.Request, size: int, body: Body) -> None:
 
 
 async def read_json_or_form(
-    request: web.Request, limits: LimitSettings, intake: Intake, *, files: frozenset[str]
+    request: web.Request,
+    limits: LimitSettings,
+    intake: Intake,
+    *,
+    files: frozenset[str],
+    many: bool = False,
 ) -> Body:
-    """Return the body as a JSON object or a form; `files` names a form's fields that are files."""
+    """Return the body as JSON or a form; `files` names a form's fields that are files."""
     if request.content_type == "multipart/form-data":
         check_headers(request, limits)
         body = request[BODY] = Body(is_form=True)
         return await _Form(request, limits, intake, files, body).read()
-    return await read_json(request, limits)
+    return await read_json(request, limits, many=many)
 
 
 def _is_json(request: web.Request) -> bool:

@@ -1,6 +1,8 @@
 """The native door: `/v1/jobs`."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -8,29 +10,65 @@ from aiohttp import web
 from service.body import Body, read_json_or_form
 from service.context import Call
 from service.draft import Draft, request_of_job
+from service.errors import response_of
 from service.inputs import FILES, MAX_IMAGES, all_named, files_of, mask_of, named
 from service.logs import JOB_ID
 from service.query import number, query_of, whole
-from service.submission import answer_at_once, job_response
+from service.submission import answer_at_once, asker_of, job_response
 from service.wire.fields import read
 from service.wire.jobs import JobRequest
 from storage.deliveries import new_delivery_id
 from storage.delivery import owed
 from storage.document import job_document, links_of
-from storage.errors import Conflict, Invalid, Missing
+from storage.errors import Conflict, Error, Invalid, Missing
 from storage.job import Job, JobStatus, JobType
 
 
+MOST_AT_ONCE = 100
 _TRIES = 20
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """Take in a job."""
+    """Take in a job, or with a JSON array up to 100 of them at once."""
     context = call.context
     body = await read_json_or_form(
-        call.request, context.settings.limits, context.intake, files=FILES
+        call.request, context.settings.limits, context.intake, files=FILES, many=True
     )
+    if body.many is not None:
+        return await _create_many(call, body.many)
     return await answer_at_once(call, await draft_of(call, body))
+
+
+async def _create_many(call: Call, items: list[Any]) -> web.StreamResponse:
+    """Answer with the jobs in order, and where one is refused, with its error."""
+    if not 1 <= len(items) <= MOST_AT_ONCE:
+        raise Invalid(f"An array holds 1 to {MOST_AT_ONCE} jobs.", code="invalid_value")
+    data = [await _created(call, at, item) for at, item in enumerate(items)]
+    made = sum("error_status" not in one for one in data)
+    for _ in range(made - 1):  # the entrance counts one itself
+        call.context.admission.took_in(call.tenant)
+    document = {"object": "list", "data": data, "made": made}
+    return web.Response(
+        body=orjson.dumps(document),
+        status=202 if made else 400,
+        content_type="application/json",
+    )
+
+
+async def _created(call: Call, at: int, item: Any) -> dict[str, Any]:
+    asker = asker_of(call)
+    if asker.idempotency_key is not None:
+        asker = replace(asker, idempotency_key=f"{asker.idempotency_key} {at}")
+    try:
+        if not isinstance(item, dict):
+            raise Invalid("A job must be a JSON object.", code="invalid_json")
+        draft = await draft_of(call, Body(item))
+        job = await call.context.reception.submit(asker, draft, wait=0.0, is_gone=call.is_gone)
+    except Error as error:
+        refused = response_of(error)
+        body = refused.body if isinstance(refused.body, bytes) else b"{}"
+        return {"index": at, "error_status": refused.status, **orjson.loads(body)}
+    return job_document(job, links_of(job, call.context.objects, call.now))
 
 
 async def show(call: Call) -> web.StreamResponse:

@@ -217,7 +217,7 @@ class Ledger:
         count = 0
         for image in job.get("images", ()):
             if image["status"] == "succeeded":
-                async with self.stand.client.get(image["url"]) as answer:
+                async with self.stand.visitor.get(image["url"]) as answer:
                     digest = hashlib.sha256(await answer.read()).hexdigest()
                 count += digest != str(image["sha256"])
         return count

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.faults import services, stores, workers
+from tests.faults import buckets, services, stores, upstreams, workers
 from tests.faults.row import Measure, NotRun, Row, Scale
 from tests.faults.stand import Stand, standing
 
@@ -17,7 +17,8 @@ PATIENCE = 1800.0  # seconds for one row
 ROWS: dict[str, Row] = {
     row.id: row
     for row in sorted(
-        (*workers.ROWS, *services.ROWS, *stores.ROWS), key=lambda row: int(row.id[1:])
+        (*workers.ROWS, *services.ROWS, *stores.ROWS, *buckets.ROWS, *upstreams.ROWS),
+        key=lambda row: int(row.id[1:]),
     )
 }
 

@@ -19,13 +19,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import boto3
+from botocore.config import Config
 from redis.asyncio import Redis
 
 from deploy import probe
+from tests.faults.bucket import NAME as BUCKET
+from tests.faults.bucket import Bucket, bucket
 from tests.faults.crew import Crew
 from tests.faults.proxy import FINE, Proxy, proxying
 from tests.processes import Installation, Program, installed
 from tests.receiver import Receiver, receiving
+from tests.s3server.server import S3Server
+from tests.s3server.server import running as s3_running
 
 
 # What a worker of most rows is told: a short lease, so that a row is over soon.
@@ -90,8 +96,9 @@ timeout = 5
 class Stand:
     """An installation with a line before its Redis, its upstream and its receiver.
 
-    `redis` is the line of the service, `worker_redis` that of the workers. Nothing listens at `odd`
-    and `odd_tls` until a row puts something there.
+    `redis` is the line of the service, `worker_redis` that of the workers, `objects` that of both.
+    `client` carries the key, `visitor` none. Nothing listens at `odd` and `odd_tls` until a row
+    puts something there.
     """
 
     here: Installation
@@ -101,11 +108,12 @@ class Stand:
     hook: Proxy
     receiver: Receiver
     client: aiohttp.ClientSession
+    visitor: aiohttp.ClientSession
     store: Redis
     odd: int
     odd_tls: int
     objects: Proxy | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    bucket: Bucket | None = None
     services: list[Program] = field(default_factory=list)
 
     @property
@@ -208,6 +216,10 @@ class Stand:
         for path in ("_calls", "_faults"):
             async with self.client.delete(f"{self.here.upstream_url}/{path}") as answer:
                 assert answer.status == 204
+        if self.bucket is not None:
+            self.bucket.refuses = lambda _method, _key: None
+            self.bucket.keeps = lambda _key, data: data
+            self.bucket.asked.clear()
         self.receiver.status = lambda _: 200
         self.receiver.messages.clear()
 
@@ -224,6 +236,7 @@ async def standing(kind: str = "local", **environment: str) -> AsyncIterator[Sta
     Its objects are in a folder, or in a bucket behind a line of its own when `kind` is "s3".
     """
     async with AsyncExitStack() as stack:
+        stub, objects, of_objects = await _objects(stack, kind)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         redis, worker_redis, upstream, hook = [
             await stack.enter_async_context(proxying(0)) for _ in range(4)
@@ -237,13 +250,14 @@ async def standing(kind: str = "local", **environment: str) -> AsyncIterator[Sta
 
         catalog = CATALOG.format(upstream=upstream.port, odd=odd, odd_tls=odd_tls)
         here = await stack.enter_async_context(
-            installed(folder, workers=0, catalog=catalog, wire=wire, **environment)
+            installed(folder, workers=0, catalog=catalog, wire=wire, **of_objects, **environment)
         )
         receiver = await stack.enter_async_context(receiving())
         hook.target = urlsplit(receiver.url).port or 0
         client = await stack.enter_async_context(here.client())
         async with client.get("/v1/webhook-secret") as answer:
             receiver.secret = (await answer.json())["secret"]
+        visitor = await stack.enter_async_context(aiohttp.ClientSession())
         store = Redis.from_url(here.redis_url, socket_timeout=5)
         stack.push_async_callback(store.aclose)
         stand = Stand(
@@ -254,9 +268,12 @@ async def standing(kind: str = "local", **environment: str) -> AsyncIterator[Sta
             hook=hook,
             receiver=receiver,
             client=client,
+            visitor=visitor,
             store=store,
             odd=odd,
             odd_tls=odd_tls,
+            objects=objects,
+            bucket=stub,
         )
         try:
             yield stand
@@ -266,6 +283,49 @@ async def standing(kind: str = "local", **environment: str) -> AsyncIterator[Sta
             for service in stand.services:
                 if service.is_alive:
                     await service.end(within=5)
+
+
+async def _objects(
+    stack: AsyncExitStack, kind: str
+) -> tuple[Bucket | None, Proxy | None, dict[str, str]]:
+    """Start what objects are kept in, and return what the processes are told of it."""
+    if kind == "local":
+        return None, None, {}
+    if kind == "stub":
+        stub = await stack.enter_async_context(bucket())
+        told = {"AWS_ACCESS_KEY_ID": "faults-access", "AWS_SECRET_ACCESS_KEY": "faults-secret"}
+        port, region = stub.port, "us-east-1"
+    else:
+        server = await asyncio.to_thread(stack.enter_context, s3_running())
+        told = dict(server.environment)
+        stub, port, region = None, urlsplit(server.url).port or 0, server.region
+        await asyncio.to_thread(_make_bucket, server)
+    line = await stack.enter_async_context(proxying(port))
+    return (
+        stub,
+        line,
+        {
+            **told,
+            "DARKROOM_OBJECTS__KIND": "s3",
+            "DARKROOM_OBJECTS__BUCKET": BUCKET,
+            "DARKROOM_OBJECTS__REGION": region,
+            "DARKROOM_OBJECTS__ENDPOINT_URL": f"http://127.0.0.1:{line.port}",
+            "DARKROOM_OBJECTS__ADDRESSING_STYLE": "path",
+        },
+    )
+
+
+def _make_bucket(server: S3Server) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        region_name=server.region,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket=BUCKET)
+    client.close()
 
 
 async def eventually(

@@ -11,8 +11,8 @@ from storage.settings import ObjectsSettings, RedisSettings, RetentionSettings
 CATALOG = Path(__file__).parent.parent / "deploy" / "darkroom.toml"
 
 
-class LimitSettings(BaseModel, frozen=True, extra="forbid"):
-    """The largest and the longest that the service takes from a client."""
+class LimitSettings(BaseModel, frozen=True, extra="ignore"):
+    """The largest and the longest that the service takes; workers have limits of their own here."""
 
     image_bytes: int = Field(
         52_428_800, ge=1024, description="Bytes of one image, as given or as made"

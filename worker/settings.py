@@ -82,8 +82,8 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class LimitSettings(BaseModel, frozen=True, extra="forbid"):
-    """The largest things a worker takes in from others."""
+class LimitSettings(BaseModel, frozen=True, extra="ignore"):
+    """The largest things a worker takes in from others; the service has limits of its own here."""
 
     image_bytes: int = Field(
         52_428_800, ge=1024, description="Bytes of one image, as given or as made"

@@ -49,7 +49,8 @@ class Place:
 class Batch:
     """Many requests of one tenant. Times are Unix seconds.
 
-    `window` is in seconds, from `created_at` on. Of `total` requests, `completed` have made all
+    `plan` tells its plan from any other that was begun for it. `window` is in seconds, from
+    `created_at` on. Of `total` requests, `completed` have made all
     their images and `failed` have not, those among them that never became a job.
     """
 
@@ -58,7 +59,8 @@ class Batch:
     endpoint: str
     created_at: float
     window: float
-    total: int
+    plan: str
+    total: int = 0
     input_file_id: str | None = None
     retry_of: str | None = None
     status: BatchStatus = BatchStatus.IN_PROGRESS
@@ -88,12 +90,21 @@ class Batch:
     @property
     def plan_key(self) -> str:
         """Return the key of the object that holds the plan."""
-        return f"{self.folder}plan.jsonl"
+        return f"{self.folder}plan-{self.plan}.jsonl"
 
     @property
     def folder(self) -> str:
         """Return the folder in which the batch's own objects lie."""
         return f"t/{self.tenant}/{self.id}/"
+
+    def is_same_request(self, other: "Batch") -> bool:
+        """Say whether both were asked for in the same words."""
+        return (
+            self.input_file_id == other.input_file_id
+            and self.endpoint == other.endpoint
+            and self.window == other.window
+            and self.retry_of == other.retry_of
+        )
 
     def feeds(self, now: float) -> bool:
         """Say whether further lines become jobs."""

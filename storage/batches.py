@@ -5,6 +5,7 @@ webhook in the same step.
 """
 
 import asyncio
+import hashlib
 import secrets
 from dataclasses import replace
 
@@ -23,9 +24,12 @@ _DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 _DELIVERY_LIFE_MS = 34 * 86_400_000
 
 
-def new_batch_id() -> BatchId:
-    """Return an id that cannot be guessed: 128 random bits."""
-    return BatchId(PREFIX + secrets.token_hex(16))
+def new_batch_id(tenant: str, idempotency_key: str | None = None) -> BatchId:
+    """Return a new id of 128 random bits, or with a key always the same one of the tenant's."""
+    if idempotency_key is None:
+        return BatchId(PREFIX + secrets.token_hex(16))
+    digest = hashlib.sha256(f"{tenant}\n{idempotency_key}".encode()).hexdigest()
+    return BatchId(PREFIX + digest[:32])
 
 
 class Batches:
@@ -35,9 +39,9 @@ class Batches:
         self._commands = commands
         self._life_ms = int(retention.days * 86_400_000)
 
-    async def add(self, batch: Batch) -> None:
-        """Take in a new batch and queue it; doing so twice is harmless."""
-        await self._write(replace(batch, version=-1), replace(batch, version=0))
+    async def add(self, batch: Batch) -> bool:
+        """Take in a new batch and queue it; False when another has its id. Harmless to repeat."""
+        return await self._write(replace(batch, version=-1), replace(batch, version=0))
 
     async def get(self, tenant: str, batch_id: str) -> Batch | None:
         """Return a tenant's batch; another tenant's is None, as is one that never was."""
@@ -69,6 +73,10 @@ class Batches:
         if over:
             await self._commands.execute("ZREM", key, *over)
         return [batch for batch in found if batch is not None]
+
+    async def is_queued(self, batch: Batch) -> bool:
+        """Say whether the queue knows of the batch."""
+        return await queue.holds(self._commands, redis_keys.IMAGE_QUEUE, batch.id)
 
     async def stir(self, batch: Batch, now: float) -> None:
         """Have an open batch looked at soon, also when its queue entry was lost."""

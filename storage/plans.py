@@ -46,9 +46,15 @@ def error_line(custom_id: str, code: str, message: str) -> bytes:
     return orjson.dumps({"custom_id": custom_id, "error": [code, message]}) + b"\n"
 
 
+def taken_up(job: Job, now: float) -> Job:
+    """Return a planned job as it is made at `now`: what it was given to end counts from then."""
+    deadline = None if job.deadline is None else now + job.deadline - job.created_at
+    return replace(job, created_at=now, deadline=deadline)
+
+
 def renewed(job: Job, job_id: JobId, now: float, start_by: float) -> Job:
-    """Return a planned job as another one, to be made now."""
-    return replace(job, id=job_id, created_at=now, start_by=start_by)
+    """Return a planned job as another one, planned at `now`."""
+    return replace(taken_up(job, now), id=job_id, start_by=start_by)
 
 
 async def lines(objects: Objects, key: str, start: Place, most: int) -> list[Line]:

@@ -32,7 +32,7 @@ from storage.image import ImageStatus
 from storage.job import Job, JobId, JobStatus
 from storage.jobs import Budget, Jobs
 from storage.objects import Objects
-from storage.plans import Line, lines
+from storage.plans import Line, lines, taken_up
 from storage.tenant import Tenant
 from storage.tenants import Tenants
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
@@ -104,11 +104,11 @@ class Batching:
         tenant = await self.tenants.get(batch.tenant)
         if tenant is None:
             return replace(batch, status=BatchStatus.FINALIZING)
-        jobs = [job for line in found if (job := line.job) is not None]
         now = self.clock()
+        jobs = [taken_up(job, now) for line in found if (job := line.job) is not None]
         budget = await self._budget(tenant, now)
         for job in jobs if budget is not None else ():  # one by one, for one may be too much
-            await self.jobs.add(replace(job, created_at=now), weight=tenant.weight, budget=budget)
+            await self.jobs.add(job, weight=tenant.weight, budget=budget)
         if budget is None:
             await asyncio.gather(*(self.jobs.add(job, weight=tenant.weight) for job in jobs))
         return replace(batch, fed=found[-1].after)

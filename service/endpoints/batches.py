@@ -1,5 +1,7 @@
 """`/v1/batches`: many requests from one file, in OpenAI's shape, and again what failed of them."""
 
+import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -8,10 +10,11 @@ from aiohttp import web
 from service.batching import checked_webhook, planned, planned_again
 from service.body import read_json
 from service.context import Call
+from service.preference import idempotency_key
 from service.query import query_of, whole
 from service.wire.batches import BatchRequest
 from service.wire.fields import read
-from storage.batch import Batch
+from storage.batch import Batch, BatchId
 from storage.batch_document import batch_document
 from storage.batches import new_batch_id
 from storage.errors import Conflict, Invalid, Missing
@@ -32,19 +35,17 @@ async def create(call: Call) -> web.StreamResponse:
     if file.purpose is not Purpose.BATCH:
         raise Invalid("The file was not uploaded for a batch.", param="input_file_id")
     batch = Batch(
-        id=new_batch_id(),
+        id=_id(call),
         tenant=call.tenant.id,
         endpoint=ask.endpoint,
         created_at=call.now,
         window=int(ask.completion_window.removesuffix("h")) * _HOUR,
-        total=0,
+        plan=secrets.token_hex(8),
         input_file_id=file.id,
         metadata=ask.metadata,
         webhook_url=checked_webhook(call, ask.webhook_url),
     )
-    batch = await planned(call, batch, file.key)
-    await call.context.batches.add(batch)
-    return _sent(batch_document(batch))
+    return await _taken_in(call, batch, lambda: planned(call, batch, file.key))
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -67,8 +68,11 @@ async def list_(call: Call) -> web.StreamResponse:
 
 
 async def show(call: Call) -> web.StreamResponse:
-    """Show one batch."""
-    return _sent(batch_document(await _batch(call)))
+    """Show one batch; one that is open and was lost to the queue is queued again."""
+    batch = await _batch(call)
+    if not batch.is_ended and not await call.context.batches.is_queued(batch):
+        await call.context.batches.stir(batch, call.context.clock())
+    return _sent(batch_document(batch))
 
 
 async def cancel(call: Call) -> web.StreamResponse:
@@ -89,20 +93,43 @@ async def retry(call: Call) -> web.StreamResponse:
     if not old.is_ended:
         raise Conflict("The batch has not ended yet.", code="batch_not_ended")
     batch = Batch(
-        id=new_batch_id(),
+        id=_id(call),
         tenant=old.tenant,
         endpoint=old.endpoint,
         created_at=call.now,
         window=old.window,
-        total=0,
+        plan=secrets.token_hex(8),
         input_file_id=old.input_file_id,
         retry_of=old.id,
         metadata=old.metadata,
         webhook_url=old.webhook_url,
     )
-    batch = await planned_again(call, batch, old)
-    await call.context.batches.add(batch)
-    return _sent(batch_document(batch))
+    return await _taken_in(call, batch, lambda: planned_again(call, batch, old))
+
+
+def _id(call: Call) -> BatchId:
+    return new_batch_id(call.tenant.id, idempotency_key(call.request.headers))
+
+
+async def _taken_in(
+    call: Call, batch: Batch, plan: Callable[[], Awaitable[Batch]]
+) -> web.StreamResponse:
+    """Plan the batch and take it in, or answer with the one that the same key made before."""
+    batches = call.context.batches
+    known = await batches.find(batch.id)
+    if known is None:
+        whole_batch = await plan()
+        if await batches.add(whole_batch):
+            return _sent(batch_document(whole_batch))
+        await call.context.objects.delete([batch.plan_key])
+        known = await batches.find(batch.id)
+    if known is None or not known.is_same_request(batch):
+        raise Conflict(
+            "This Idempotency-Key was used for a different request.",
+            param="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    return _sent(batch_document(known))
 
 
 async def _batch(call: Call) -> Batch:

@@ -17,11 +17,12 @@ from tests.samples import NOW
 
 def a_batch(created_at: float = NOW, tenant: str = "acme") -> Batch:
     return Batch(
-        id=new_batch_id(),
+        id=new_batch_id(tenant),
         tenant=tenant,
         endpoint="/v1/jobs",
         created_at=created_at,
         window=3600.0,
+        plan="p",
         total=3,
     )
 
@@ -37,8 +38,9 @@ class BatchesSuite:
         self, batches: Batches, commands: Commands
     ) -> None:
         batch = a_batch()
-        await batches.add(batch)
-        await batches.add(batch)
+        assert await batches.add(batch)
+        assert await batches.add(batch)
+        assert not await batches.add(replace(batch, plan="q"))
         assert await batches.get("acme", batch.id) == batch
         assert await batches.get("other", batch.id) is None
         assert await queue.holds(commands, redis_keys.IMAGE_QUEUE, batch.id)

@@ -1,5 +1,6 @@
 """The doors of batches: what is taken in, and what is refused."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -7,8 +8,10 @@ import aiohttp
 import orjson
 import pytest
 
+from storage import redis_keys
 from storage.batch import PREFIX
-from storage.plans import lines
+from storage.plans import lines, taken_up
+from tests.samples import NOW, a_job
 from tests.unit.service.conftest import Front
 from tests.unit.service.pictures import png
 
@@ -128,3 +131,28 @@ async def test_cancelling_is_on_record_at_once(front: Front) -> None:
     answer = await front.post(f"/v1/batches/{batch['id']}/cancel")
     assert (await answer.json())["status"] == "cancelling"
     assert (await front.post(f"/v1/batches/{batch['id']}/retry")).status == 409
+
+
+async def test_the_same_key_finds_the_same_batch_and_plans_nothing_twice(front: Front) -> None:
+    file_id = await uploaded(front, line("a"))
+    asked = {"input_file_id": file_id, "endpoint": GENERATIONS}
+    headers = {"Idempotency-Key": "order-7"}
+    answers = await asyncio.gather(
+        *(front.post("/v1/batches", asked, headers=headers) for _ in range(5))
+    )
+    assert len({(await answer.json())["id"] for answer in answers}) == 1
+    assert len(await front.kept(f"t/alice/{PREFIX}")) == 1
+    other = {**asked, "completion_window": "1h"}
+    assert (await front.post("/v1/batches", other, headers=headers)).status == 422
+
+
+async def test_an_open_batch_that_the_queue_lost_is_queued_again(front: Front) -> None:
+    batch = await begun(front, line("a"))
+    await front.redis.delete(redis_keys.IMAGE_QUEUE)
+    await front.get(f"/v1/batches/{batch['id']}")
+    assert await front.queued() == 1
+
+
+def test_what_a_job_was_given_to_end_counts_from_when_it_is_made() -> None:
+    job = taken_up(a_job(deadline=NOW + 50, created_at=NOW), NOW + 1000)
+    assert (job.created_at, job.deadline) == (NOW + 1000, NOW + 1050)

@@ -15,6 +15,7 @@ BATCH = Batch(
     endpoint="/v1/images/generations",
     created_at=NOW,
     window=3600.0,
+    plan="p",
     total=10,
 )
 ALL = Place(lines=10, offset=1000)

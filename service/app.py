@@ -35,14 +35,18 @@ from storage.catalogs import Catalogs
 from storage.changes import Changes
 from storage.clock import CellClock
 from storage.crash import CrashPoint
+from storage.deliveries import Deliveries
+from storage.endpoints import Endpoints, KnownReceivers
 from storage.errors import Error, Invalid, Unavailable
 from storage.files import Files
 from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.rates import Rates
 from storage.redis_client import AnyRedis, Commands, connect
+from storage.replays import Replays
 from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
+from storage.vault import Vault
 
 
 CONTEXT = web.AppKey("context", Context)
@@ -110,7 +114,14 @@ def _context(
     spool: Path,
 ) -> Context:
     allowance = _networks(settings.allow_networks, "DARKROOM_ALLOW_NETWORKS")
-    jobs = Jobs(commands, settings.retention, crash=CrashPoint(settings.crash_at))
+    receivers = KnownReceivers(commands)
+    jobs = Jobs(
+        commands,
+        settings.retention,
+        receivers=receivers,
+        clock=clock,
+        crash=CrashPoint(settings.crash_at),
+    )
     changes = Changes(commands.redis)
     tenants = Tenants(commands)
     bills = Bills(commands)
@@ -124,11 +135,15 @@ def _context(
         commands=commands,
         jobs=jobs,
         bills=bills,
+        endpoints=Endpoints(commands, receivers),
+        deliveries=Deliveries(commands),
+        replays=Replays(commands),
+        vault=Vault(settings.secret.get_secret_value().encode()),
         changes=changes,
         objects=objects,
         tenants=tenants,
         files=Files(commands),
-        batches=Batches(commands, settings.retention),
+        batches=Batches(commands, settings.retention, receivers=receivers, clock=clock),
         acts=acts,
         registry=Registry(tenants, acts, jobs),
         doorkeeper=Doorkeeper(tenants, Strangers(settings.limits.failed_keys_per_minute)),
@@ -147,6 +162,7 @@ def _context(
             allowance=allowance,
             limits=settings.limits,
         ),
+        allowance=allowance,
         metrics=Metrics(
             commands, lambda: (deployment.name for deployment in catalogs.current.deployments)
         ),

@@ -17,11 +17,11 @@ from service.context import Call
 from service.draft import Draft
 from service.endpoints.images import edit_of, generation_of
 from service.endpoints.jobs import draft_of
+from service.receiver_url import receiver_url
 from service.submission import asker_of
 from service.wire.batches import BatchLine
 from service.wire.fields import read
 from service.wire.grammar import parse_object
-from storage.address import check_url
 from storage.batch import PRIORITY, Batch, Place
 from storage.errors import Conflict, Error, Invalid, Missing, TooLarge
 from storage.job import Job, JobStatus
@@ -92,7 +92,7 @@ def checked_webhook(call: Call, url: str | None) -> str | None:
     if url is None:
         return None
     allowance = call.context.reception.allowance
-    return str(check_url(url, param="webhook_url", allow_http=False, allowance=allowance))
+    return receiver_url(url, param="webhook_url", allowance=allowance)
 
 
 async def _kept(call: Call, batch: Batch, fill: Callable[[_Plan], Awaitable[None]]) -> Batch:

@@ -136,6 +136,11 @@ def _take_room(request: web.Request, size: int, body: Body) -> None:
     body.let_go = partial(room.give_back, size)
 
 
+async def read_json_or_nothing(request: web.Request, limits: LimitSettings) -> Body:
+    """Return the body as a JSON object; no body at all is an empty one."""
+    return await read_json(request, limits) if request.body_exists else Body()
+
+
 async def read_json_or_form(
     request: web.Request,
     limits: LimitSettings,

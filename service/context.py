@@ -15,18 +15,22 @@ from service.reception import Reception
 from service.registry import Registry
 from service.settings import Settings
 from storage.acts import Acts
-from storage.address import Network
+from storage.address import Allowance, Network
 from storage.batches import Batches
 from storage.bills import Bills
 from storage.catalog import Catalog
 from storage.catalogs import Catalogs
 from storage.changes import Changes
+from storage.deliveries import Deliveries
+from storage.endpoints import Endpoints
 from storage.files import Files
 from storage.jobs import Jobs
 from storage.objects import Objects
 from storage.redis_client import Commands
+from storage.replays import Replays
 from storage.tenant import ApiKey, Tenant
 from storage.tenants import Tenants
+from storage.vault import Vault
 
 
 Clock = Callable[[], float]
@@ -40,6 +44,10 @@ class Context:
     catalogs: Catalogs
     commands: Commands
     jobs: Jobs
+    endpoints: Endpoints
+    deliveries: Deliveries
+    replays: Replays
+    vault: Vault
     bills: Bills
     changes: Changes
     objects: Objects
@@ -55,6 +63,7 @@ class Context:
     availability: Availability
     progress: Progress
     reception: Reception
+    allowance: Allowance
     metrics: Metrics
     clock: Clock = field(repr=False)
 

@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.wire.replies import ErrorReply, JobReply, WebhookBody
-from storage.delivery import EVENTS
+from service.wire.replies import ErrorReply, JobReply
+from service.wire.webhook_replies import EndpointMessage, JobMessage
+from storage.event import EVENTS, JOB_EVENTS, TEST
 
 
 VERSION: Final = "0.1.0"
@@ -111,7 +112,7 @@ def describe(routes: Sequence[Described], open_routes: Sequence[OpenDescribed]) 
         "info": {"title": "Darkroom", "version": VERSION, "description": _WORDS},
         "security": [{"key": []}],
         "paths": paths,
-        "webhooks": {event: {"post": _webhook(event)} for event in EVENTS},
+        "webhooks": {event: {"post": _webhook(event)} for event in (*EVENTS, TEST)},
         "components": {
             "schemas": schemas,
             "securitySchemes": {
@@ -122,7 +123,9 @@ def describe(routes: Sequence[Described], open_routes: Sequence[OpenDescribed]) 
 
 
 def _schemas(routes: Sequence[Described]) -> Mapping[str, Any]:
-    models: dict[type[BaseModel], None] = {ErrorReply: None, JobReply: None, WebhookBody: None}
+    models: dict[type[BaseModel], None] = dict.fromkeys(
+        (ErrorReply, JobReply, JobMessage, EndpointMessage)
+    )
     for route in routes:
         models.update(dict.fromkeys(filter(None, (route.json, route.form, route.shows))))
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
@@ -279,14 +282,16 @@ def _open_operation(page: OpenDescribed) -> dict[str, Any]:
 
 
 def _webhook(event: str) -> dict[str, Any]:
+    message = JobMessage if event in JOB_EVENTS else EndpointMessage
     signed = {
         "webhook-id": "The message; the same on every try",
         "webhook-timestamp": "When this try was made, in Unix seconds",
-        "webhook-signature": "`v1,` and the HMAC-SHA256 of id.timestamp.body (Standard Webhooks)",
+        "webhook-signature": "`v1,` and the HMAC-SHA256 of id.timestamp.body, and `v1a,` and the "
+        "Ed25519 signature of the same, each by every key that signs (Standard Webhooks)",
     }
     return {
         "operationId": event.replace(".", "_"),
-        "summary": f"Sent to a job's webhook_url when it has ended as {event.partition('.')[2]}",
+        "summary": f"Sent to receivers that want {event}",
         "parameters": [
             {
                 "name": name,
@@ -297,7 +302,7 @@ def _webhook(event: str) -> dict[str, Any]:
             }
             for name, said in signed.items()
         ],
-        "requestBody": {"content": {_JSON: {"schema": _ref(WebhookBody)}}},
+        "requestBody": {"content": {_JSON: {"schema": _ref(message)}}},
         "responses": {"2XX": {"description": "Taken; anything else is tried again"}},
     }
 

@@ -1,9 +1,14 @@
 """Queries: each name known and there once, each value of its kind."""
 
 import math
+from enum import StrEnum
+from typing import TypeVar
 
 from service.context import Call
 from storage.errors import Invalid
+
+
+S = TypeVar("S", bound=StrEnum)
 
 
 def query_of(call: Call, names: set[str]) -> dict[str, str]:
@@ -41,3 +46,12 @@ def whole(query: dict[str, str], name: str, usual: int, allowed: range) -> int:
             code="invalid_value",
         )
     return int(text)
+
+
+def one_of(query: dict[str, str], name: str, kind: type[S]) -> S | None:
+    """Return one of the values of `kind`, or None when it is not there."""
+    if name not in query:
+        return None
+    if query[name] not in {str(value) for value in kind}:
+        raise Invalid(f"It must be one of {', '.join(kind)}.", param=name, code="invalid_value")
+    return kind(query[name])

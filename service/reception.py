@@ -14,9 +14,10 @@ from service.cost import budget_of, check_cost, set_aside
 from service.draft import Draft
 from service.intake import Intake, inputs_of
 from service.progress import Progress, Watched
+from service.receiver_url import receiver_url
 from service.settings import LimitSettings
 from service.wire.fields import Extras
-from storage.address import Allowance, check_url
+from storage.address import Allowance
 from storage.bills import Bills
 from storage.catalog import Deployment, Model
 from storage.catalogs import Catalogs
@@ -191,9 +192,7 @@ class Reception:
     def _webhook_url(self, text: str | None) -> str | None:
         if text is None:
             return None
-        return str(
-            check_url(text, param="webhook_url", allow_http=False, allowance=self._allowance)
-        )
+        return receiver_url(text, param="webhook_url", allowance=self._allowance)
 
     # -- taking in --------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from service.endpoints import (
     admin,
     batches,
     chat,
+    deliveries,
     description,
     files,
     health,
@@ -28,12 +29,13 @@ from service.endpoints import (
     responses,
     results,
     usage,
-    webhooks,
+    webhook_endpoints,
+    webhook_keys,
 )
 from service.entrance import Endpoint, Entrance, ask_for_body
 from service.limits import check_headers
 from service.wire import admin as operator
-from service.wire import replies
+from service.wire import replies, webhook_replies, webhooks
 from service.wire.batches import BatchRequest
 from service.wire.chat import ChatRequest
 from service.wire.files import FileRequest, UploadRequest
@@ -48,6 +50,7 @@ from service.wire.jobs import JobRequest
 from service.wire.links import SignRequest
 from service.wire.renditions import RenditionsRequest
 from service.wire.responses import ResponseRequest
+from storage.delivery import DeliveryStatus
 from storage.errors import Error
 from storage.job import JobStatus, JobType
 from storage.tenant import Scope
@@ -106,6 +109,16 @@ _DAYS = (
     Query("from", {"type": "string", "format": "date"}, "The first day, in UTC"),
     Query("to", {"type": "string", "format": "date"}, "The last day, in UTC; default: today"),
 )
+_LOG = (
+    Query("endpoint", {"type": "string"}, "Only what went to this webhook endpoint"),
+    Query("job", {"type": "string"}, "Only what tells of this job"),
+    Query("status", {"enum": [str(s) for s in DeliveryStatus]}, "Only deliveries in this state"),
+    Query("type", {"type": "string"}, "Only this event, such as job.succeeded"),
+    Query("created_after", _NUMBER, "Only deliveries made then or later (Unix seconds)"),
+    Query("created_before", _NUMBER, "Only deliveries made before then (Unix seconds)"),
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Deliveries of one page"),
+    Query("cursor", {"type": "string"}, "Where the page begins: `next` of the page before"),
+)
 _FILES = (
     Query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Files of the list"),
     Query("purpose", {"enum": ["vision", "user_data"]}, "Only files of this purpose"),
@@ -121,6 +134,80 @@ _ACTS = (
 )
 _SUBMIT, _READ, _ADMIN = Scope.SUBMIT, Scope.READ, Scope.ADMIN
 _IMAGE = "/v1/jobs/{id}/images/{index}"
+_ENDPOINTS = "/v1/webhook-endpoints"
+
+_WEBHOOKS = (
+    Route(
+        *("POST", _ENDPOINTS, webhook_endpoints.create, _SUBMIT, webhook_replies.EndpointReply),
+        json=webhooks.EndpointRequest,
+        status=201,
+    ),
+    Route(*("GET", _ENDPOINTS, webhook_endpoints.list_, _READ), webhook_replies.EndpointListReply),
+    Route(
+        *("GET", _ENDPOINTS + "/{id}", webhook_endpoints.show, _READ),
+        webhook_replies.EndpointReply,
+    ),
+    *(
+        Route(
+            *(method, _ENDPOINTS + "/{id}", webhook_endpoints.update, _SUBMIT),
+            webhook_replies.EndpointReply,
+            json=webhooks.EndpointChange,
+        )
+        for method in ("PATCH", "POST")
+    ),
+    Route(
+        *("DELETE", _ENDPOINTS + "/{id}", webhook_endpoints.remove, _SUBMIT),
+        replies.DeletedReply,
+    ),
+    Route(
+        *("POST", _ENDPOINTS + "/{id}/rotate", webhook_endpoints.rotate, _SUBMIT),
+        webhook_replies.EndpointReply,
+        json=webhooks.RotationRequest,
+    ),
+    Route(
+        *("POST", _ENDPOINTS + "/{id}/enable", webhook_endpoints.enable, _SUBMIT),
+        webhook_replies.EndpointReply,
+        json=webhooks.Nothing,
+    ),
+    Route(
+        *("POST", _ENDPOINTS + "/{id}/disable", webhook_endpoints.disable, _SUBMIT),
+        webhook_replies.EndpointReply,
+        json=webhooks.Nothing,
+    ),
+    Route(
+        *("POST", _ENDPOINTS + "/{id}/test", webhook_endpoints.test, _SUBMIT),
+        webhook_replies.DeliveryReply,
+        json=webhooks.Nothing,
+        status=202,
+    ),
+    Route("GET", "/v1/webhook-secret", webhook_keys.secret, _SUBMIT, webhook_replies.SecretReply),
+    Route(
+        *("POST", "/v1/webhook-secret/rotate", webhook_keys.rotate, _SUBMIT),
+        webhook_replies.SecretReply,
+        json=webhooks.RotationRequest,
+    ),
+    Route(
+        *("GET", "/v1/deliveries", deliveries.list_, _READ, webhook_replies.DeliveryListReply),
+        query=_LOG,
+    ),
+    Route("GET", "/v1/deliveries/{id}", deliveries.show, _READ, webhook_replies.DeliveryReply),
+    Route(
+        *("POST", "/v1/deliveries/{id}/redeliver", deliveries.redeliver, _SUBMIT),
+        webhook_replies.DeliveryReply,
+        json=webhooks.Nothing,
+        status=202,
+    ),
+    Route(
+        *("POST", "/v1/deliveries/replay", deliveries.replay, _SUBMIT),
+        webhook_replies.ReplayReply,
+        json=webhooks.ReplayRequest,
+        status=202,
+    ),
+    Route(
+        *("GET", "/v1/deliveries/replays/{id}", deliveries.show_replay, _READ),
+        webhook_replies.ReplayReply,
+    ),
+)
 
 ROUTES = (
     Route(
@@ -232,7 +319,7 @@ ROUTES = (
     Route("GET", "/v1/usage", usage.show, _READ, replies.SpendReply, query=_DAYS),
     Route("GET", "/v1/models", models.list_, _READ, replies.ModelListReply),
     Route("GET", "/v1/models/{id:.+}", models.show, _READ, replies.ModelReply),
-    Route("GET", "/v1/webhook-secret", webhooks.secret, _READ, replies.SecretReply),
+    *_WEBHOOKS,
     Route("GET", "/v1/admin/tenants", admin.tenants, _ADMIN, operator.TenantListReply),
     Route(
         *("POST", "/v1/admin/tenants", admin.make_tenant, _ADMIN, operator.TenantReply),
@@ -286,10 +373,13 @@ _UPLOAD = tuple(
 )
 _SHARED = (*_PROXY, Query("rendition", {"type": "string"}, "The name of a rendition"))
 
+_KEYRING = (Query("keyring", {"type": "string"}, "Whose keys; without it, an API key says it"),)
+
 OPEN = (
     OpenRoute("/livez", health.livez, "text/plain"),
     OpenRoute("/readyz", health.readyz, "application/json"),
     OpenRoute("/metrics", health.metrics, "text/plain"),
+    OpenRoute("/.well-known/jwks.json", webhook_keys.jwks, "application/json", _KEYRING),
     OpenRoute("/objects/{key:.+}", results.open_link, "image/*", _LINK),
     OpenRoute("/uploads/{key:.+}", files.put_upload, "application/json", _UPLOAD, "PUT"),
     OpenRoute("/s/{token}", job_images.shared, "image/*", _SHARED),

@@ -7,21 +7,25 @@ webhook in the same step.
 import asyncio
 import hashlib
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
 from pydantic import TypeAdapter
 
 from storage import queue, redis_keys, scripts
 from storage.batch import PREFIX, Batch, BatchId
-from storage.delivery import Delivery
+from storage.batch_document import batch_document
+from storage.delivery import owed_by_batch
+from storage.endpoints import KnownReceivers
 from storage.line import Argument
+from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 
 
 _BATCH: TypeAdapter[Batch] = TypeAdapter(Batch)
-_DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
-_DELIVERY_LIFE_MS = 34 * 86_400_000
 
 
 def new_batch_id(tenant: str, idempotency_key: str | None = None) -> BatchId:
@@ -35,8 +39,17 @@ def new_batch_id(tenant: str, idempotency_key: str | None = None) -> BatchId:
 class Batches:
     """The records of all batches. Every method may raise `storage.errors.Unavailable`."""
 
-    def __init__(self, commands: Commands, retention: RetentionSettings) -> None:
+    def __init__(
+        self,
+        commands: Commands,
+        retention: RetentionSettings,
+        *,
+        receivers: KnownReceivers | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._commands = commands
+        self._receivers = receivers or KnownReceivers(commands)
+        self._clock = clock
         self._life_ms = int(retention.days * 86_400_000)
 
     async def add(self, batch: Batch) -> bool:
@@ -53,10 +66,13 @@ class Batches:
         document = await self._commands.execute("HGET", redis_keys.batch(batch_id), "document")
         return None if document is None else _BATCH.validate_json(document)
 
-    async def swap(self, old: Batch, new: Batch, *, owing: Delivery | None = None) -> Batch | None:
-        """Write `new` over `old` and return it as written; None when somebody else wrote first."""
+    async def swap(self, old: Batch, new: Batch) -> Batch | None:
+        """Write `new` over `old` and return it as written; None when somebody else wrote first.
+
+        A batch that ends owes its receivers a message in the same step.
+        """
         written = replace(new, version=old.version + 1)
-        return written if await self._write(old, written, owing) else None
+        return written if await self._write(old, written) else None
 
     async def of_tenant(self, tenant: str, *, limit: int, after: str | None) -> list[Batch]:
         """Return a tenant's batches, the newest first, those behind the batch `after`."""
@@ -82,7 +98,17 @@ class Batches:
         """Have an open batch looked at soon, also when its queue entry was lost."""
         await queue.put(self._commands, redis_keys.IMAGE_QUEUE, queue.FEED, batch.id, now)
 
-    async def _write(self, old: Batch, new: Batch, owing: Delivery | None = None) -> bool:
+    async def _owed(self, old: Batch, new: Batch) -> Owing:
+        """Return what is told of a step of a batch: its end, and nothing else."""
+        if old.is_ended or not new.is_ended:
+            return Owing()
+        receivers = await self._receivers.of(new.tenant)
+        data = orjson.dumps(batch_document(new)).decode()
+        deliveries = owed_by_batch(new, receivers.endpoints, data, new_delivery_id, self._clock())
+        return owing(new.tenant, deliveries)
+
+    async def _write(self, old: Batch, new: Batch) -> bool:
+        owed = await self._owed(old, new)
         keys = [
             redis_keys.batch(new.id),
             redis_keys.batches_of(new.tenant),
@@ -90,6 +116,7 @@ class Batches:
             redis_keys.in_progress(new.id),
             redis_keys.IMAGE_QUEUE,
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            *owed.keys,
         ]
         args: list[Argument] = [
             old.version,
@@ -100,21 +127,7 @@ class Batches:
             int(new.created_at * 1_000_000),
             queue.payload(queue.FEED, new.id, new.created_at),
             int(new.created_at * 1000),
+            *owed.args,
         ]
-        if owing is not None:
-            keys += [
-                redis_keys.delivery(owing.id),
-                redis_keys.payload(owing.id),
-                redis_keys.WEBHOOK_QUEUE,
-                redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
-                redis_keys.deliveries_of(owing.tenant),
-            ]
-            args += [
-                owing.id,
-                _DELIVERY.dump_json(owing, exclude_none=True),
-                queue.payload(queue.DELIVER, owing.id, owing.created_at),
-                int(owing.created_at * 1_000_000),
-                int((owing.next_at or 0.0) * 1000),
-                _DELIVERY_LIFE_MS,
-            ]
-        return bool(await self._commands.eval(scripts.BATCH, keys, args))
+        script = scripts.BATCH_AND_OWE if owed.keys else scripts.BATCH
+        return bool(await self._commands.eval(script, keys, args))

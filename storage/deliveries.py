@@ -1,60 +1,374 @@
-"""Deliveries: where webhook messages are kept until their receiver has taken them.
+"""Deliveries: where webhook messages are kept until their receiver has taken them, and their log.
 
-A delivery is born in the same step that ends its job (`Jobs.swap`), so it can neither be missed nor
-invented; here it is only read and written over.
+A delivery is born in the same step that ends its job (`Jobs.swap`), or changes its endpoint, so it
+can neither be missed nor invented; here it is begun, written over, sent again and listed. The log
+is one index for each status, so that what failed is found without reading what did not.
 """
 
 import asyncio
-import secrets
-from dataclasses import replace
+import base64
+import binascii
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
-from pydantic import TypeAdapter
-
-from storage import redis_keys, scripts
-from storage.delivery import Delivery, DeliveryId
+from storage import outbox, queue, redis_keys, scripts
+from storage.delivery import Delivery, DeliveryId, DeliveryStatus
+from storage.errors import Conflict, Invalid
+from storage.line import Argument
 from storage.redis_client import Commands
 
 
-_DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
+LANE_LEASE_MS: Final = 120_000
+_STRETCH: Final = 2_000
+_MOST_LOOKED_AT: Final = 20_000
+_QUIET_MS: Final = 60_000
+_END: Final = 2**53
 
 
-def new_delivery_id() -> DeliveryId:
-    """Return a new message id; it holds no dot, which the signature's format forbids."""
-    return DeliveryId("msg_" + secrets.token_hex(16))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """How many tries may be under way at one time: to one receiver, and of one tenant."""
+
+    receiver: int = 4
+    tenant: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The delivery is in its lanes; a try may be made now."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """Its lane is full: it has left the queue and is put back when there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """Its next try is due only in `after` seconds."""
+
+    after: float
+
+
+Beginning: TypeAlias = Begun | Queueing | Early | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the log says of a delivery: enough to choose by, without its record."""
+
+    place: tuple[int, str]
+    status: DeliveryStatus
+    id: str
+    type: str
+    endpoint_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a tenant's deliveries, in the order asked; `next` is where the next page begins."""
+
+    deliveries: tuple[Delivery, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which deliveries are asked for; None is any. Times are Unix seconds, `until` excluded."""
+
+    statuses: tuple[DeliveryStatus, ...] = tuple(DeliveryStatus)
+    endpoint_id: str | None = None
+    job_id: str | None = None
+    type: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    @property
+    def is_selective(self) -> bool:
+        """Say whether entries have to be looked at one by one."""
+        return (self.endpoint_id, self.job_id, self.type) != (None, None, None)
+
+    def matches(self, entry: Entry) -> bool:
+        """Say whether the delivery of an entry is one of them."""
+        return (
+            self.endpoint_id in {None, entry.endpoint_id}
+            and self.job_id in {None, entry.job_id}
+            and self.type in {None, entry.type}
+        )
 
 
 class Deliveries:
     """The records of all deliveries. Every method may raise `storage.errors.Unavailable`."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, *, limits: LaneLimits | None = None) -> None:
         self._commands = commands
+        self._limits = limits or LaneLimits()
 
     async def find(self, delivery_id: str) -> Delivery | None:
-        """Return a delivery by its id."""
+        """Return a delivery by its id alone, for those who serve all tenants."""
         document = await self._commands.execute(
             "HGET", redis_keys.delivery(delivery_id), "document"
         )
-        return None if document is None else _DELIVERY.validate_json(document)
+        return None if document is None else outbox.load(document)
 
-    async def swap(self, old: Delivery, new: Delivery) -> Delivery | None:
-        """Write `new` over `old` and return it as written; None when somebody else wrote first."""
+    async def get(self, tenant: str, delivery_id: str) -> Delivery | None:
+        """Return a tenant's delivery; another tenant's is None, as is one that never was."""
+        delivery = await self.find(delivery_id)
+        return delivery if delivery is not None and delivery.tenant == tenant else None
+
+    async def owe(self, tenant: str, deliveries: Sequence[Delivery]) -> None:
+        """Owe messages that tell of no change of a record."""
+        owing = outbox.owing(tenant, deliveries)
+        if owing.keys:
+            await self._commands.eval(scripts.OWE, list(owing.keys), list(owing.args))
+
+    async def begin(self, delivery_id: str, *, slack: float = 0.5) -> Beginning:
+        """Let a claimed delivery into its lanes; None when there is nothing to try any more.
+
+        `slack` is how many seconds before its time a try may be made. Saying it twice is harmless.
+        """
+        keys = [
+            redis_keys.delivery(delivery_id),
+            redis_keys.payload(delivery_id),
+            redis_keys.in_progress(delivery_id),
+            redis_keys.WEBHOOK_QUEUE,
+            redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
+            redis_keys.FULL_LANES,
+        ]
+        code, *rest = await self._commands.eval(
+            scripts.BEGIN,
+            keys,
+            [delivery_id, *self._lane_args, LANE_LEASE_MS, int(slack * 1000)],
+        )
+        match code:
+            case 1:
+                return Begun(outbox.load(rest[0]))
+            case 2:
+                return Queueing()
+            case 3:
+                return Early(rest[0] / 1000)
+        return None
+
+    async def swap(self, old: Delivery, new: Delivery, now: float) -> Delivery | None:
+        """Write `new` over `old` and return it as written; None when somebody else wrote first.
+
+        The delivery leaves its lanes, whatever became of it.
+        """
         written = replace(new, version=old.version + 1)
         keys = [
             redis_keys.delivery(old.id),
             redis_keys.payload(old.id),
             redis_keys.in_progress(old.id),
             redis_keys.WEBHOOK_QUEUE,
+            redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
+            redis_keys.FULL_LANES,
+            redis_keys.deliveries_of(old.tenant, old.status),
+            redis_keys.deliveries_of(old.tenant, written.status),
+            redis_keys.endpoint_counts(old.endpoint_id or ""),
         ]
-        document = _DELIVERY.dump_json(written, exclude_none=True)
         done = await self._commands.eval(
-            scripts.WRITE, keys, [old.version, document, old.id, int(written.is_ended)]
+            scripts.WRITE,
+            keys,
+            [
+                old.version,
+                outbox.dump(written),
+                old.id,
+                int(written.is_ended),
+                int(written.lets_go),
+                max(int(((written.next_at or now) - now) * 1000), 0),
+                old.lane,
+                *self._lane_args,
+                outbox.created_us(old),
+                outbox.entry(old),
+                outbox.DELIVERY_LIFE_MS,
+                _count_of(written),
+            ],
         )
         return written if done else None
 
-    async def of_tenant(self, tenant: str, *, limit: int) -> list[Delivery]:
-        """Return a tenant's latest deliveries, the newest first."""
-        ids = await self._commands.execute(
-            "ZREVRANGE", redis_keys.deliveries_of(tenant), 0, limit - 1
+    async def again(
+        self, delivery: Delivery, now: float, *, after: DeliveryId | None = None
+    ) -> Delivery | None:
+        """Send a delivery on its way anew and return it; None when somebody else wrote first.
+
+        It is not sent before the delivery `after` has been. Raises `Conflict` while a try is under
+        way.
+        """
+        anew = replace(delivery.again(now), version=delivery.version + 1)
+        keys = [
+            redis_keys.delivery(delivery.id),
+            redis_keys.payload(delivery.id),
+            redis_keys.in_progress(delivery.id),
+            redis_keys.WEBHOOK_QUEUE,
+            redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
+            redis_keys.deliveries_of(delivery.tenant, delivery.status),
+            redis_keys.deliveries_of(delivery.tenant, anew.status),
+        ]
+        done = await self._commands.eval(
+            scripts.AGAIN,
+            keys,
+            [
+                delivery.version,
+                outbox.dump(anew),
+                delivery.id,
+                queue.payload(queue.DELIVER, delivery.id, now),
+                delivery.lane,
+                redis_keys.LANE_PREFIX,
+                outbox.created_us(delivery),
+                outbox.entry(delivery),
+                outbox.DELIVERY_LIFE_MS,
+                "" if after is None else redis_keys.delivery(after),
+            ],
         )
-        found = await asyncio.gather(*(self.find(delivery_id.decode()) for delivery_id in ids))
-        return [delivery for delivery in found if delivery is not None]
+        if done == -1:
+            raise Conflict("A try of this delivery is under way.", code="delivery_in_progress")
+        return anew if done == 1 else None
+
+    async def mend(self) -> int:
+        """Call on deliveries that wait for a lane which nobody is in; return how many."""
+        called: int = await self._commands.eval(
+            scripts.MEND,
+            [
+                redis_keys.WEBHOOK_QUEUE,
+                redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
+                redis_keys.FULL_LANES,
+            ],
+            [*self._lane_args, _QUIET_MS, 100],
+        )
+        return called
+
+    # -- the log -----------------------------------------------------------------------------------
+
+    async def page(
+        self,
+        tenant: str,
+        wanted: Wanted,
+        *,
+        limit: int,
+        after: str | None = None,
+        newest_first: bool = True,
+    ) -> Page:
+        """Return up to `limit` of a tenant's deliveries, from the cursor `after` on.
+
+        Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and
+        still have a next one: only so many entries are looked at for one page.
+        """
+        found: list[Entry] = []
+        last, looked_at, more = after, 0, False
+        entries = self._entries(tenant, wanted, limit, after, newest_first=newest_first)
+        async with aclosing(entries):
+            async for entry in entries:
+                matches = wanted.matches(entry)
+                if (matches and len(found) == limit) or looked_at == _MOST_LOOKED_AT:
+                    more = True
+                    break
+                looked_at += 1
+                last = _cursor(entry.place)
+                if matches:
+                    found.append(entry)
+        documents = await asyncio.gather(
+            *(
+                self._commands.issue("HGET", redis_keys.delivery(entry.id), "document")
+                for entry in found
+            )
+        )
+        deliveries = tuple(outbox.load(document) for document in documents if document is not None)
+        return Page(deliveries, last if more else None)
+
+    async def _entries(
+        self, tenant: str, wanted: Wanted, limit: int, after: str | None, *, newest_first: bool
+    ) -> AsyncGenerator[Entry, None]:
+        start = _read_cursor(after) if after is not None else None
+        first = 0 if wanted.since is None else int(wanted.since * 1_000_000)
+        last = _END if wanted.until is None else int(wanted.until * 1_000_000) - 1
+        most = _STRETCH if wanted.is_selective else limit + 1
+        while True:
+            if start is not None and newest_first:
+                last = min(last, start[0])
+            elif start is not None:
+                first = max(first, start[0])
+            entries, is_last = await self._stretch(
+                tenant, wanted.statuses, first, last, most, newest_first=newest_first
+            )
+            fresh = [e for e in entries if _is_beyond(e.place, start, newest_first=newest_first)]
+            for entry in fresh:
+                yield entry
+            if is_last:
+                return
+            if fresh:
+                start = fresh[-1].place
+            else:  # more were created at one moment than are read at once
+                most *= 4
+
+    async def _stretch(
+        self,
+        tenant: str,
+        statuses: Sequence[DeliveryStatus],
+        first: int,
+        last: int,
+        most: int,
+        *,
+        newest_first: bool,
+    ) -> tuple[list[Entry], bool]:
+        """Return up to `most` entries in order, and whether there are no more."""
+        lists = await self._commands.eval(
+            scripts.LOG,
+            [redis_keys.deliveries_of(tenant, status) for status in statuses],
+            [first, last, most, int(newest_first)],
+        )
+        entries = [
+            _entry(status, member.decode(), int(float(created)))
+            for status, rows in zip(statuses, lists, strict=True)
+            for member, created in zip(rows[::2], rows[1::2], strict=True)
+        ]
+        entries.sort(key=lambda entry: entry.place, reverse=newest_first)
+        is_last = all(len(rows) < 2 * most for rows in lists)
+        # Beyond the shortest full list, other lists may hold what has not been read.
+        return (entries if is_last else entries[:most]), is_last
+
+    @property
+    def _lane_args(self) -> tuple[Argument, ...]:
+        return (redis_keys.LANE_PREFIX, self._limits.receiver, self._limits.tenant)
+
+
+def _entry(status: DeliveryStatus, member: str, created: int) -> Entry:
+    delivery_id, event, endpoint_id, job_id = member.split(" ")
+    return Entry((created, delivery_id), status, delivery_id, event, endpoint_id, job_id)
+
+
+def _is_beyond(
+    place: tuple[int, str], start: tuple[int, str] | None, *, newest_first: bool
+) -> bool:
+    if start is None:
+        return True
+    return place < start if newest_first else place > start
+
+
+def _count_of(delivery: Delivery) -> str:
+    """Return which count of its endpoint a delivery that was written adds to."""
+    if delivery.endpoint_id is None:
+        return ""
+    if delivery.status is DeliveryStatus.DELIVERED:
+        return "delivered"
+    return "undelivered" if delivery.is_ended else "failed_tries"
+
+
+def _cursor(place: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        created, _, delivery_id = (
+            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        )
+        return int(created), delivery_id
+    except (binascii.Error, ValueError) as error:
+        message = "This cursor was not given by a list of deliveries."
+        raise Invalid(message, param="cursor", code="invalid_cursor") from error

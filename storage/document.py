@@ -88,7 +88,9 @@ def job_document(
         "eta": None,
         "n": job.request.n,
         "request": _request(job.request, with_prompt=with_prompt),
-        "images": [image_document(job, image, links) for image in job.images],
+        "images": [
+            image_document(job, image, links, with_prompt=with_prompt) for image in job.images
+        ],
         "attempts": [_attempt(attempt) for attempt in job.attempts],
         "usage": usage_document(job.usage),
         "cost": cost_document(job.cost),
@@ -139,7 +141,7 @@ def _request(request: Request, *, with_prompt: bool) -> dict[str, Any]:
         shown["mask"] = _input(request.mask)
     if request.renditions:
         shown["renditions"] = [recipe_document(recipe) for recipe in request.renditions]
-    if request.options:
+    if request.options and with_prompt:  # whole prompts ride in them
         shown["options"] = dict(request.options)
     return shown
 
@@ -162,7 +164,9 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def image_document(job: Job, image: Image, links: Mapping[Linked, Link]) -> dict[str, Any]:
+def image_document(
+    job: Job, image: Image, links: Mapping[Linked, Link], *, with_prompt: bool = True
+) -> dict[str, Any]:
     """Return the JSON of one of the job's images, with the links that are there."""
     if image.status is not ImageStatus.SUCCEEDED:
         shown: dict[str, Any] = {"index": image.index, "status": image.status}
@@ -171,7 +175,7 @@ def image_document(job: Job, image: Image, links: Mapping[Linked, Link]) -> dict
         "index": image.index,
         "status": image.status,
         **_file(image, links.get(image.index)),
-        "revised_prompt": image.revised_prompt,
+        "revised_prompt": image.revised_prompt if with_prompt else None,
         "provenance": provenance_document(job, image),
     }
     if image.renditions:

@@ -67,6 +67,7 @@ class Job:
     the workers that died holding it. `reserved` is what was set aside, in USD, of what the tenant
     may spend on the day of its making. `start_by` and `deadline` are the last moments to start and
     to end; `fence` names the worker run that owns a running job and is None while nobody does.
+    `receivers` is the generation of the tenant's webhook endpoints that was seen at its adding.
     """
 
     id: JobId
@@ -96,6 +97,7 @@ class Job:
     fence: str | None = None
     crashes: int = 0
     request_id: str | None = None
+    receivers: int = 0
     version: int = 0
     schema: int = SCHEMA
 

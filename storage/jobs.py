@@ -2,16 +2,19 @@
 
 `add` takes a job in and queues it, `swap` writes a job over the version that was read, with
 everything that follows from it. Each is one script, so a process can die at any line of ours and
-leave either all of it or none. No rule of what a job may become is written here: see `storage.job`.
+leave either all of it or none; the webhooks that a step owes are part of it. No rule of what a job
+may become is written here: see `storage.job`.
 """
 
 import asyncio
 import base64
 import binascii
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -19,24 +22,27 @@ from pydantic import TypeAdapter, ValidationError
 from storage import queue, redis_keys, scripts
 from storage.bill import day_of, entry_of, nano_of, seconds_left
 from storage.crash import CrashPoint
-from storage.delivery import Delivery
+from storage.delivery import owed
+from storage.endpoint import Receivers
+from storage.endpoints import KnownReceivers
 from storage.errors import Conflict, Error, Invalid, TooMany
+from storage.event import events_of
 from storage.job import SCHEMA, Job, JobId, JobStatus, Newer
 from storage.line import Argument
+from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
-_DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 
 CHECK_EVERY = 60.0
-_DELIVERY_LIFE_MS = 34 * 86_400_000
 _LARGEST_PREVIEW = 2 * 1024 * 1024
 _PREVIEW_LIFE_MS = 60_000
 _SCAN = 100
 _MOST_SCANNED = 5_000
 _PRIORITIES = (1, 0, -1)
+_TRIES = 5
 _LATER = 1_000_000_000_000_000  # µs; sets those that stand with another priority far apart
 SEATED_AT_ONCE = 100
 
@@ -96,9 +102,17 @@ class Jobs:
     """
 
     def __init__(
-        self, commands: Commands, retention: RetentionSettings, *, crash: CrashPoint | None = None
+        self,
+        commands: Commands,
+        retention: RetentionSettings,
+        *,
+        receivers: KnownReceivers | None = None,
+        clock: Callable[[], float] = time.time,
+        crash: CrashPoint | None = None,
     ) -> None:
         self._commands = commands
+        self._receivers = receivers or KnownReceivers(commands)
+        self._clock = clock
         self._crash = crash or CrashPoint()
         self._life = retention.days * 86_400
         # A key is not remembered for longer than the job that it finds.
@@ -120,40 +134,13 @@ class Jobs:
         Raises `Conflict` when the key was used for another request, and `TooMany` when the job
         would go beyond the `budget` or the `seating`.
         """
-        keys = [
-            redis_keys.job(job.id),
-            redis_keys.jobs_of(job.tenant),
-            redis_keys.APPOINTMENTS,
-            redis_keys.payload(job.id),
-            redis_keys.IMAGE_QUEUE,
-            redis_keys.wake(redis_keys.IMAGE_QUEUE),
-            redis_keys.flows(redis_keys.IMAGE_QUEUE),
-            redis_keys.committed(job.tenant, day_of(job.created_at)),
-            redis_keys.timely(redis_keys.IMAGE_QUEUE),
-        ]
-        args: list[Argument] = [
-            job.id,
-            _JOB.dump_json(job, exclude_none=True),
-            _microseconds(job.created_at),
-            next_check(job, job.created_at),
-            queue.payload(queue.RUN_JOB, job.id, job.created_at),
-            job.request.n / weight,
-            "" if idempotency is None else idempotency.fingerprint,
-            self._idempotency_ms,
-            -1 if budget is None else nano_of(budget.limit),
-            nano_of(job.reserved),
-            0 if budget is None else nano_of(budget.spent),
-            _most(seating),
-            _microseconds(job.created_at) - job.priority * _LATER,
-            *flows_of(job),
-        ]
-        if idempotency is not None:
-            keys.append(redis_keys.idempotency(job.tenant, idempotency.key))
-        if seating is not None:
-            keys += [*redis_keys.seats(job.tenant), redis_keys.STANDING]
-        self._crash.visit("add")
-        code, *rest = await self._commands.eval(scripts.ADD, keys, args, takes_in=True)
-        self._crash.visit("added")
+        for _ in range(_TRIES):
+            code, *rest = await self._add_once(job, weight, idempotency, budget, seating)
+            if code != -4:
+                break
+            self._receivers.forget(job.tenant)
+        else:
+            raise Conflict("The webhook endpoints are changing; try again.", code="busy")
         if code == -1:
             message = "This Idempotency-Key was used for a different request."
             raise Conflict(message, param="Idempotency-Key", code="idempotency_key_reused")
@@ -169,6 +156,59 @@ class Jobs:
             )
         return Added(job.id) if code else Added(JobId(rest[0].decode()), existed=True)
 
+    async def _add_once(
+        self,
+        job: Job,
+        weight: float,
+        idempotency: Idempotency | None,
+        budget: Budget | None,
+        seating: Seating | None,
+    ) -> Any:
+        receivers = await self._receivers.of(job.tenant)
+        told = replace(job, receivers=receivers.generation)
+        owed = self._owed(None, told, receivers)
+        flows = flows_of(job)
+        keys = [
+            redis_keys.job(job.id),
+            redis_keys.jobs_of(job.tenant),
+            redis_keys.APPOINTMENTS,
+            redis_keys.payload(job.id),
+            redis_keys.IMAGE_QUEUE,
+            redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
+            redis_keys.committed(job.tenant, day_of(job.created_at)),
+            redis_keys.endpoints_of(job.tenant),
+            "" if idempotency is None else redis_keys.idempotency(job.tenant, idempotency.key),
+            *redis_keys.seats(job.tenant),
+            redis_keys.STANDING,
+            redis_keys.timely(redis_keys.IMAGE_QUEUE),
+            *owed.keys,
+        ]
+        args: list[Argument] = [
+            job.id,
+            _JOB.dump_json(told, exclude_none=True),
+            _microseconds(job.created_at),
+            next_check(job, job.created_at),
+            queue.payload(queue.RUN_JOB, job.id, job.created_at),
+            job.request.n / weight,
+            "" if idempotency is None else idempotency.fingerprint,
+            self._idempotency_ms,
+            -1 if budget is None else nano_of(budget.limit),
+            nano_of(job.reserved),
+            0 if budget is None else nano_of(budget.spent),
+            _most(seating),
+            _microseconds(job.created_at) - job.priority * _LATER,
+            receivers.generation,
+            len(flows),
+            *flows,
+            *owed.args,
+        ]
+        self._crash.visit("add")
+        script = scripts.ADD_AND_OWE if owed.keys else scripts.ADD
+        answer = await self._commands.eval(script, keys, args, takes_in=True)
+        self._crash.visit("added")
+        return answer
+
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """Return a tenant's job; another tenant's is None, as is one that never was."""
         job = await self.find(job_id)
@@ -179,16 +219,21 @@ class Jobs:
         document = await self._commands.execute("HGET", redis_keys.job(job_id), "document")
         return None if document is None else _read(document)
 
-    async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
+    async def swap(self, old: Job, new: Job) -> Job | None:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
 
-        When the job has ended, its queue entry goes and the deliveries `owing` are queued in the
-        same step. Saying the same swap twice is harmless. Raises `Newer` for a record that this
-        version would not keep whole.
+        What the tenant's receivers are told of this step is owed in the same step, and when the job
+        has ended, its queue entry goes. Saying the same swap twice is harmless. Raises `Newer` for
+        a record that this version would not keep whole.
         """
         if old.is_newer:
             raise Newer
         written = replace(new, version=old.version + 1)
+        owed = Owing()
+        if any(True for _ in events_of(old, written)):
+            receivers = await self._receivers.of(old.tenant, since=old.receivers)
+            owed = self._owed(old, written, receivers)
+        bill_keys, bill_args = _billed(old, written)
         keys = [
             redis_keys.job(old.id),
             redis_keys.APPOINTMENTS,
@@ -196,17 +241,13 @@ class Jobs:
             redis_keys.payload(old.id),
             redis_keys.in_progress(old.id),
             redis_keys.IMAGE_QUEUE,
-            redis_keys.WEBHOOK_QUEUE,
-            redis_keys.wake(redis_keys.WEBHOOK_QUEUE),
-            redis_keys.deliveries_of(old.tenant),
-        ]
-        bill_keys, bill_args = _billed(old, written)
-        keys += bill_keys
-        keys += [*redis_keys.seats(old.tenant), redis_keys.STANDING]
-        keys += [
+            *bill_keys,
+            *redis_keys.seats(old.tenant),
+            redis_keys.STANDING,
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
             redis_keys.timely(redis_keys.IMAGE_QUEUE),
+            *owed.keys,
         ]
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
@@ -216,20 +257,12 @@ class Jobs:
             int(written.is_ended),
             ended_at + self._life,
             news(written),
-            _DELIVERY_LIFE_MS,
             *bill_args,
             redis_keys.JOB_PREFIX,
+            *owed.args,
         ]
-        for delivery in owing:
-            keys += [redis_keys.delivery(delivery.id), redis_keys.payload(delivery.id)]
-            args += [
-                delivery.id,
-                _DELIVERY.dump_json(delivery, exclude_none=True),
-                queue.payload(queue.DELIVER, delivery.id, delivery.created_at),
-                _microseconds(delivery.created_at),
-                int((delivery.next_at or 0.0) * 1000),
-            ]
-        done = await self._commands.eval(scripts.SWAP, keys, args)
+        script = scripts.SWAP_AND_OWE if owed.keys else scripts.SWAP
+        done = await self._commands.eval(script, keys, args)
         return written if done == 1 else None
 
     async def page(
@@ -358,6 +391,10 @@ class Jobs:
         """Return the bytes of a preview that was told of, or None when its minute is over."""
         data: bytes | None = await self._commands.execute("GET", key)
         return data
+
+    def _owed(self, before: Job | None, after: Job, receivers: Receivers) -> Owing:
+        deliveries = owed(before, after, receivers.endpoints, new_delivery_id, self._clock())
+        return owing(after.tenant, deliveries)
 
     async def _newest_first(
         self,

@@ -21,6 +21,7 @@ from storage.redis_client import Commands
 RUN_JOB = "run_job"
 DELIVER = "deliver"
 RENDER = "render"
+REPLAY = "replay"
 FEED = "feed"
 
 

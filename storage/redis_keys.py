@@ -26,6 +26,9 @@ STANDING = "darkroom:standing"
 TENANTS = "darkroom:tenants"
 DEPLOYMENTS_ON = "darkroom:deployments-on"
 TRAFFIC = "darkroom:traffic"
+DELIVERY_PREFIX = "darkroom:delivery:"
+LANE_PREFIX = "darkroom:lane:"
+FULL_LANES = "darkroom:lanes-full"
 IN_PROGRESS_PREFIX = in_progress_key_prefix
 PAYLOAD_PREFIX = job_key_prefix
 JOB_PREFIX = "darkroom:job:"
@@ -77,17 +80,37 @@ def batches_of(tenant: str) -> str:
 
 def delivery(delivery_id: str) -> str:
     """Return the key of a delivery's record."""
-    return f"darkroom:delivery:{delivery_id}"
+    return DELIVERY_PREFIX + delivery_id
 
 
-def deliveries_of(tenant: str) -> str:
-    """Return the key of a tenant's deliveries, the oldest first."""
-    return f"darkroom:{{{tenant}}}:deliveries"
+def deliveries_of(tenant: str, status: str) -> str:
+    """Return the key of a tenant's deliveries of one status, the oldest first."""
+    return f"darkroom:{{{tenant}}}:deliveries:{status}"
 
 
-def webhook_secret(tenant: str) -> str:
-    """Return the key of the secret that signs the deliveries to a job's own webhook_url."""
-    return f"darkroom:{{{tenant}}}:webhook-secret"
+def endpoints_of(tenant: str) -> str:
+    """Return the key of all that is known of a tenant's webhook endpoints."""
+    return f"darkroom:{{{tenant}}}:webhook-endpoints"
+
+
+def endpoint_counts(endpoint_id: str) -> str:
+    """Return the key of what became of an endpoint's messages."""
+    return f"darkroom:webhook-endpoint:{endpoint_id}:counts"
+
+
+def public_keys(keyring_id: str) -> str:
+    """Return the key of the public keys of a keyring."""
+    return f"darkroom:public-keys:{keyring_id}"
+
+
+def replays_running(tenant: str) -> str:
+    """Return the key of the ids of a tenant's replays that are being carried out."""
+    return f"darkroom:{{{tenant}}}:replays-running"
+
+
+def replay(replay_id: str) -> str:
+    """Return the key of a replay's record."""
+    return f"darkroom:replay:{replay_id}"
 
 
 def idempotency(tenant: str, key: str) -> str:

@@ -1,12 +1,10 @@
-"""Tenants and their keys: where they are kept, and the secret that signs a tenant's webhooks.
+"""Tenants and their keys: where they are kept.
 
 A change is written over the version that was read and over no other, so that of two operators
 neither undoes what the other did.
 """
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Callable, Sequence
 
 from pydantic import TypeAdapter
@@ -99,19 +97,6 @@ class Tenants:
             return []
         moments = await self._commands.execute("HMGET", redis_keys.KEYS_USED, *key_ids)
         return [None if moment is None else float(moment) for moment in moments]
-
-    async def webhook_secret(self, tenant_id: str) -> str:
-        """Return the secret that signs deliveries to a job's own webhook_url, made on first use.
-
-        Its form is that of Standard Webhooks: `whsec_` and 32 random bytes in base64.
-        """
-        key = redis_keys.webhook_secret(tenant_id)
-        known = await self._commands.execute("GET", key)
-        if known is None:
-            fresh = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-            await self._commands.execute("SET", key, fresh, "NX")
-            known = await self._commands.execute("GET", key)
-        return str(known.decode())
 
     async def _write(self, read: bytes, tenant: Tenant) -> bool:
         running = "" if tenant.max_running is None else tenant.max_running

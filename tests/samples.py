@@ -4,9 +4,12 @@ from typing import Any
 
 from storage.catalog import Deployment, Price
 from storage.dialect import Capabilities
+from storage.endpoint import EndpointId, WebhookEndpoint
+from storage.event import ENDINGS
 from storage.failure import Failure, FailureCode
 from storage.image import Image, ImageStatus
 from storage.job import Job, JobId, JobType
+from storage.keyring import Keyring, SigningKey
 from storage.request import Input, Request
 
 
@@ -31,6 +34,21 @@ def a_job(job_id: str = "job_1", *, n: int = 1, edit: bool = False, **fields: An
         **fields,
     }
     return Job(**whole)
+
+
+def an_endpoint(endpoint_id: str = "we_1", **fields: Any) -> WebhookEndpoint:
+    """Return an enabled endpoint that hears of every ending; its key opens in no vault."""
+    key = SigningKey(id="wk_1", sealed="", public="", created_at=NOW)
+    whole = {
+        "id": EndpointId(endpoint_id),
+        "tenant": "acme",
+        "url": "https://example.com/hook",
+        "keyring": Keyring(id=f"wr_{endpoint_id}", keys=(key,)),
+        "created_at": NOW,
+        "events": ENDINGS,
+        **fields,
+    }
+    return WebhookEndpoint(**whole)
 
 
 def a_deployment(name: str = "first", **fields: Any) -> Deployment:

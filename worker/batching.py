@@ -22,14 +22,12 @@ from storage.batch import Batch, BatchStatus, Place
 from storage.batches import Batches
 from storage.bill import day_of
 from storage.bills import Bills
-from storage.deliveries import new_delivery_id
-from storage.delivery import Delivery, owed
 from storage.document import cost_document, failure_document, usage_document, warning_document
 from storage.errors import TooMany, Unavailable
 from storage.file import File, FileId, Purpose
 from storage.files import Files
 from storage.image import ImageStatus
-from storage.job import Job, JobId, JobStatus
+from storage.job import Job, JobStatus
 from storage.jobs import Budget, Jobs
 from storage.objects import Objects
 from storage.plans import Line, lines, taken_up
@@ -147,10 +145,7 @@ class Batching:
                 return
             for job in await self._jobs_of(found):
                 if job is not None and not job.is_ended:
-                    now = self.clock()
-                    ended = job.cancelled(now)
-                    owing = owed(ended, new_delivery_id, now)
-                    written = await self.jobs.swap(job, ended, owing=owing)
+                    written = await self.jobs.swap(job, job.cancelled(self.clock()))
                     if written is not None:  # else its worker was faster; the next step tries again
                         await self.jobs.tell_cancelled(written)
             place = found[-1].after
@@ -171,7 +166,7 @@ class Batching:
         output, errors = await self._answered(finalizing)
         now = self.clock()
         ended = finalizing.ended(output, errors, now)
-        written = await self.batches.swap(finalizing, ended, owing=_owed(ended, now))
+        written = await self.batches.swap(finalizing, ended)
         if written is None:
             return Lost()
         log.info(
@@ -274,18 +269,3 @@ def _body(job: Job, public_url: str) -> dict[str, Any]:
         "cost": cost_document(job.cost),
         "warnings": [warning_document(warning) for warning in job.warnings],
     }
-
-
-def _owed(batch: Batch, now: float) -> Delivery | None:
-    """Return the one message that an ended batch owes; named after it, so it is never two."""
-    if batch.webhook_url is None:
-        return None
-    return Delivery(
-        id=new_delivery_id(),
-        tenant=batch.tenant,
-        job_id=JobId(batch.id),
-        type=f"batch.{batch.status}",
-        url=batch.webhook_url,
-        created_at=now,
-        next_at=now,
-    )

@@ -26,7 +26,8 @@ from storage.catalog import Deployment
 from storage.catalogs import Catalogs
 from storage.clock import CellClock
 from storage.crash import CrashPoint
-from storage.deliveries import Deliveries
+from storage.deliveries import Deliveries, LaneLimits
+from storage.endpoints import Endpoints
 from storage.errors import Error, Invalid, Unavailable
 from storage.facts import Limits
 from storage.files import Files
@@ -34,9 +35,12 @@ from storage.jobs import Jobs
 from storage.objects import Objects, open_objects
 from storage.queue import Queue
 from storage.redis_client import Commands, connect, stopped
+from storage.replays import Replays
 from storage.stalls import watch_for_stalls
 from storage.tenants import Tenants
 from storage.traffic import Traffic
+from storage.vault import Vault
+from worker.addressee import Addressees
 from worker.batching import Batching
 from worker.executor import Executor, Terms
 from worker.imaging import Imaging
@@ -48,6 +52,7 @@ from worker.providers import PROVIDERS
 from worker.reaper import Reaper
 from worker.rendering import Rendering
 from worker.renditions import Renditions
+from worker.replayer import Replayer
 from worker.results import Results
 from worker.router import Router
 from worker.settings import Settings
@@ -58,6 +63,7 @@ from worker.webhooks import DeliveryTerms, WebhookSender
 
 ANNOUNCE_EVERY = 20.0
 _BLOCKING_TIMEOUT = 8.0
+_FETCHES = 100  # of images by URL at one time
 _MADE_FORMATS = ("png", "jpeg", "webp", "gif")
 
 log = structlog.get_logger("worker")
@@ -74,6 +80,7 @@ class Parts:
     images: LeaseWorker
     webhooks: LeaseWorker
     reaper: Reaper
+    sender: WebhookSender
     catalogs: Catalogs
     router: Router
     permits: Permits
@@ -112,6 +119,7 @@ async def _work(parts: Parts, settings: Settings, stopping: "asyncio.Task[bool]"
     running = [asyncio.create_task(worker.async_run()) for worker in workers]
     running += [
         asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
+        asyncio.create_task(parts.sender.mend()),
         asyncio.create_task(parts.permits.run(lambda: parts.router.gates)),
         asyncio.create_task(parts.catalogs.watch(parts.changed.set)),
         asyncio.create_task(parts.clock.keep_agreeing()),
@@ -149,7 +157,10 @@ async def built(
         permits = Permits(traffic, heartbeat=options.heartbeat, patience=options.patience)
         router = Router(catalogs, environ, permits=permits, calls=options.calls)
         web = await stack.enter_async_context(
-            Web(allowance=Allowance.parse(settings.allow_networks))
+            Web(
+                allowance=Allowance.parse(settings.allow_networks),
+                foreign_connections=_FETCHES + settings.worker.webhook_slots,
+            )
         )
         limits = Limits(
             pixels=settings.limits.pixels,
@@ -204,8 +215,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
 ) -> Parts:
     options = settings.worker
     crash = CrashPoint(settings.crash_at)
-    jobs = Jobs(commands, settings.retention)
-    deliveries = Deliveries(commands)
+    jobs = Jobs(commands, settings.retention, clock=clock)
 
     executor = Executor(
         jobs,
@@ -228,7 +238,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
     rendering = Rendering(
         jobs, objects, Renditions(objects, imaging, options.patience), label=options.label
     )
-    batches = Batches(commands, settings.retention)
+    batches = Batches(commands, settings.retention, clock=clock)
     batching = Batching(
         batches=batches,
         jobs=jobs,
@@ -240,21 +250,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
         life=settings.retention.days * 86_400,
         clock=clock,
     )
-    sender = WebhookSender(
-        deliveries,
-        jobs,
-        Tenants(commands),
-        objects,
-        web,
-        clock=clock,
-        terms=DeliveryTerms(
-            timeout=options.webhook_timeout,
-            scale=options.webhook_scale,
-            patience=options.patience,
-        ),
-        crash=crash,
-        batches=batches,
-    )
+    sender, replayer = _webhooks(settings, commands, clock, jobs, objects, web, crash)
     token = secrets.token_hex(12)
 
     def queue(name: str) -> Queue:
@@ -281,7 +277,7 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             options.reserve,
         ),
         webhooks=lease_worker(
-            redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender), options.webhook_slots
+            redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender, replayer), options.webhook_slots
         ),
         reaper=Reaper(
             jobs,
@@ -292,12 +288,57 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             batches=batches,
             files=Files(commands),
         ),
+        sender=sender,
         catalogs=workshop.catalogs,
         router=workshop.router,
         permits=workshop.permits,
         commands=commands,
         clock=clock,
     )
+
+
+def _webhooks(
+    settings: Settings,
+    commands: Commands,
+    clock: CellClock,
+    jobs: Jobs,
+    objects: Objects,
+    web: Web,
+    crash: CrashPoint,
+) -> tuple[WebhookSender, Replayer]:
+    options = settings.worker
+    deliveries = Deliveries(
+        commands,
+        limits=LaneLimits(
+            receiver=options.webhooks_per_receiver, tenant=options.webhooks_per_tenant
+        ),
+    )
+    endpoints = Endpoints(commands)
+    sender = WebhookSender(
+        deliveries,
+        Addressees(
+            endpoints,
+            Vault(settings.secret.get_secret_value().encode()),
+            clock=clock,
+            scale=options.webhook_scale,
+            patience=options.patience,
+        ),
+        jobs,
+        objects,
+        web,
+        clock=clock,
+        terms=DeliveryTerms(
+            timeout=options.webhook_timeout,
+            scale=options.webhook_scale,
+            patience=options.patience,
+            public_url=settings.public_url,
+        ),
+        crash=crash,
+    )
+    replayer = Replayer(
+        Replays(commands), deliveries, endpoints, clock=clock, patience=options.patience
+    )
+    return sender, replayer
 
 
 def _made(given: Limits) -> Limits:
@@ -363,7 +404,7 @@ def _catalogs(settings: Settings) -> Catalogs:
 
 
 async def _opened_objects(settings: Settings) -> Objects:
-    if settings.objects.kind == "local" and len(settings.secret.get_secret_value()) < 32:
+    if len(settings.secret.get_secret_value()) < 32:
         raise Misconfigured("DARKROOM_SECRET must be set to at least 32 characters.")
     objects = open_objects(
         settings.objects,

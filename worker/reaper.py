@@ -13,8 +13,6 @@ import structlog
 
 from storage.batch import PREFIX
 from storage.batches import Batches
-from storage.deliveries import new_delivery_id
-from storage.delivery import owed
 from storage.errors import Error, Unavailable
 from storage.files import Files
 from storage.job import Job, JobId, Newer
@@ -115,7 +113,7 @@ class Reaper:
         elif job.is_ended:
             await self._retire(job, now)
         elif (ended := job.overdue(now)) is not None:
-            written = await self._jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
+            written = await self._jobs.swap(job, ended)
             if written is not None:  # else its worker was faster, and goes on
                 await self._jobs.tell_cancelled(written)
         else:

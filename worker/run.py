@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from storage.deliveries import new_delivery_id
-from storage.delivery import Delivery, owed
 from storage.errors import Unavailable
 from storage.job import Job, Superseded
 from storage.jobs import Jobs
@@ -25,7 +23,7 @@ class Run:
         self.fence = fence
         self._jobs = jobs
         self._stored = read
-        self._unanswered: tuple[Job, tuple[Delivery, ...]] | None = None
+        self._unanswered: Job | None = None
         self._patience = patience
         self._writing = asyncio.Lock()
 
@@ -42,14 +40,11 @@ class Run:
     async def write(self, change: Callable[[Job], Job] | None = None) -> Job:
         """Write the job, after one more change; raises `Superseded` when it is no longer ours.
 
-        A job that has ended is written together with the deliveries that it owes. An outage is
-        outlasted.
+        What the job's receivers are told of it is owed in the same step. An outage is outlasted.
         """
         async with self._writing:
             await self._repeat()
-            job = self.say(change) if change is not None else self.job
-            deliveries = owed(job, new_delivery_id, job.finished_at or 0.0) if job.is_ended else ()
-            return await self._swap(job, deliveries)
+            return await self._swap(self.say(change) if change is not None else self.job)
 
     async def finish(self) -> None:
         """Bring a write that was broken off to its end; do nothing when there is none."""
@@ -60,13 +55,11 @@ class Run:
         # Whoever was cancelled while writing cannot know whether the job was written; saying the
         # same swap again tells.
         if self._unanswered is not None:
-            await self._swap(*self._unanswered)
+            await self._swap(self._unanswered)
 
-    async def _swap(self, job: Job, deliveries: tuple[Delivery, ...]) -> Job:
-        self._unanswered = (job, deliveries)
-        written = await outlast(
-            lambda: self._jobs.swap(self._stored, job, owing=deliveries), patience=self._patience
-        )
+    async def _swap(self, job: Job) -> Job:
+        self._unanswered = job
+        written = await outlast(lambda: self._jobs.swap(self._stored, job), patience=self._patience)
         if written is None:
             raise Superseded("The job was changed by somebody else.", code="job_taken")
         self._stored, self._unanswered = written, None

@@ -23,7 +23,13 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
         "waiting",
     )
     webhook_slots: int = Field(
-        50, ge=1, le=1000, description="Webhook deliveries that one worker makes at once"
+        200, ge=1, le=1000, description="Webhook deliveries that one worker makes at once"
+    )
+    webhooks_per_receiver: int = Field(
+        4, ge=1, le=100, description="Webhook deliveries to one receiver at once, over all workers"
+    )
+    webhooks_per_tenant: int = Field(
+        24, ge=1, le=1000, description="Webhook deliveries of one tenant at once, over all workers"
     )
     lease: float = Field(
         12.0, ge=1, le=300, description="Seconds after which the job of a dead worker is taken over"
@@ -109,7 +115,8 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8400", description="Where clients reach the service; links begin with it"
     )
     secret: SecretStr = Field(
-        SecretStr(""), description="At least 32 characters; signs links to objects on disk"
+        SecretStr(""),
+        description="At least 32 characters; signs links to objects, seals secrets of webhooks",
     )
     allow_networks: str = Field(
         "",

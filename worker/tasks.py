@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from storage.queue import DELIVER, FEED, RENDER, RUN_JOB
+from storage.queue import DELIVER, FEED, RENDER, REPLAY, RUN_JOB
 from worker.batching import Batching
 from worker.executor import Executor
 from worker.lease import Task
 from worker.outcome import Outcome
 from worker.rendering import Rendering
+from worker.replayer import Replayer
 from worker.webhooks import WebhookSender
 
 
@@ -27,10 +28,13 @@ def image_tasks(executor: Executor, rendering: Rendering, batching: Batching) ->
     return {RUN_JOB: run_job, RENDER: render, FEED: feed}
 
 
-def webhook_tasks(sender: WebhookSender) -> dict[str, Task]:
+def webhook_tasks(sender: WebhookSender, replayer: Replayer) -> dict[str, Task]:
     """Return what can be asked of the webhook queue."""
 
     async def deliver(ctx: Mapping[str, Any], delivery_id: str) -> Outcome:
         return await sender.run(delivery_id)
 
-    return {DELIVER: deliver}
+    async def replay(ctx: Mapping[str, Any], replay_id: str) -> Outcome:
+        return await replayer.run(replay_id)
+
+    return {DELIVER: deliver, REPLAY: replay}

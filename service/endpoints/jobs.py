@@ -13,12 +13,10 @@ from service.draft import Draft, request_of_job
 from service.errors import response_of
 from service.inputs import FILES, MAX_IMAGES, all_named, files_of, mask_of, named
 from service.logs import JOB_ID
-from service.query import number, query_of, whole
+from service.query import number, one_of, query_of, whole
 from service.submission import answer_at_once, asker_of, job_response
 from service.wire.fields import read
 from service.wire.jobs import JobRequest
-from storage.deliveries import new_delivery_id
-from storage.delivery import owed
 from storage.document import job_document, links_of
 from storage.errors import Conflict, Error, Invalid, Missing
 from storage.job import Job, JobStatus, JobType
@@ -125,9 +123,7 @@ async def cancelled(call: Call, job_id: str) -> Job:
         job = await jobs.get(call.tenant.id, job_id)
         if job is None:
             raise Missing("There is no such job.", code="job_not_found")
-        now = call.context.clock()
-        ended = job.cancelled(now)
-        written = await jobs.swap(job, ended, owing=owed(ended, new_delivery_id, now))
+        written = await jobs.swap(job, job.cancelled(call.context.clock()))
         if written is not None:
             await jobs.tell_cancelled(written)
             return written
@@ -176,14 +172,9 @@ async def draft_of(call: Call, body: Body) -> Draft:
 
 
 def _filter(query: dict[str, str]) -> Callable[[Job], bool]:
-    wanted: dict[str, str] = {}
-    for name, kind in (("status", JobStatus), ("type", JobType)):
-        if name in query:
-            if query[name] not in {str(value) for value in kind}:
-                raise Invalid(
-                    f"It must be one of {', '.join(kind)}.", param=name, code="invalid_value"
-                )
-            wanted[name] = query[name]
-    if "model" in query:
-        wanted["model"] = query["model"]
-    return lambda job: all(getattr(job, name) == value for name, value in wanted.items())
+    wanted: dict[str, str | None] = {
+        "status": one_of(query, "status", JobStatus),
+        "type": one_of(query, "type", JobType),
+        "model": query.get("model"),
+    }
+    return lambda job: all(value in {None, getattr(job, name)} for name, value in wanted.items())

@@ -19,8 +19,8 @@ from pydantic import (
     ValidationError,
 )
 
-from storage.delivery import EVENTS
 from storage.errors import Invalid
+from storage.event import JOB_EVENTS
 from storage.request import OnUnknown
 
 
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 MAX_SIDE: Final = 16_384
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _RATIO: Final = re.compile(r"[1-9][0-9]{0,3}(?:\.[0-9])?:[1-9][0-9]{0,3}(?:\.[0-9])?")
-_EVENTS: Final = frozenset({*EVENTS, "*", "job.*"})
+_EVENTS: Final = frozenset({*JOB_EVENTS, "*", "job.*"})
 _FORMS: Final = frozenset({"text", "list"})
 _EITHER: Final = frozenset({"content", "input"})
 _BLANK: Final = re.compile(r"[\s\u200b\u200c\u200d\u2060\ufeff\u00ad]*")
@@ -104,7 +104,9 @@ class Extras(Wire):
     webhook_url: Annotated[StrictStr, Field(max_length=2048)] | None = Field(
         None, description="Told when the job has ended, by a signed POST"
     )
-    webhook_events: Events = Field((), description="Which endings are told; none named means all")
+    webhook_events: Events = Field(
+        (), description="What is told, such as job.started or *; none named means every ending"
+    )
     metadata: Metadata = Field(
         default_factory=dict, description="Up to 16 names and values that come back with the job"
     )

@@ -223,12 +223,6 @@ class DeletedReply(Reply):
     deleted: Literal[True]
 
 
-class SecretReply(Reply):
-    """The secret that signs deliveries to a job's own `webhook_url`."""
-
-    secret: str
-
-
 class PictureReply(OpenReply):
     """One image of OpenAI's reply."""
 
@@ -377,14 +371,6 @@ class ResponseReply(OpenReply):
     model: str
     output: list[dict[str, Any]]
     tools: list[dict[str, Any]]
-
-
-class WebhookBody(Reply):
-    """What a receiver is sent when a job has ended, signed as Standard Webhooks says."""
-
-    type: str
-    timestamp: str
-    data: JobReply
 
 
 class BatchCountsReply(Reply):

@@ -18,11 +18,27 @@ SEAT: Final = _SEATS + _read("seat")
 CLAIM: Final = _read("claim")
 RENEW: Final = _read("renew")
 RELEASE: Final = _read("release")
-WRITE: Final = _read("write")
 GCRA: Final = _read("gcra")
 TENANT: Final = _read("tenant")
 KEY: Final = _read("key")
 BATCH: Final = _read("batch")
+
+# The scripts that queue deliveries share how few of one receiver are under way at one time.
+_LANES: Final = _read("lanes") + "\n"
+BEGIN: Final = _LANES + _read("begin")
+WRITE: Final = _LANES + _read("write")
+AGAIN: Final = _LANES + _read("again")
+MEND: Final = _LANES + _read("mend")
+LOG: Final = _read("log")
+REPLAY: Final = _read("replay")
+
+# The scripts that make a change owe the deliveries that tell of it.
+_OWED: Final = _LANES + _read("owe") + "\n"
+ADD_AND_OWE: Final = _OWED + ADD
+BATCH_AND_OWE: Final = _OWED + BATCH
+SWAP_AND_OWE: Final = _OWED + SWAP
+ENDPOINT: Final = _OWED + _read("endpoint")
+OWE: Final = _OWED + "owe(nil, 1, 1)\nreturn 1\n"
 
 # The scripts of the gates share their beginning.
 _GATE: Final = _read("gate") + "\n"

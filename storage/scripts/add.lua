@@ -1,15 +1,17 @@
--- Take in a job, once: idempotency, budget, record, index, queue entry and wake-up, or nothing at all.
+-- Take in a job, once: idempotency, budget, record, index, queue entry, wake-up and the webhooks that it owes,
+-- or nothing at all.
 --
 -- KEYS  1 job  2 tenant's jobs  3 appointments  4 payload  5 queue  6 wake  7 flows  8 committed
---       9 timely wake  then idempotency, with a fingerprint; then seats, taken, standing, all standing, for a tenant whose
---       jobs are counted
+--       9 tenant's webhook endpoints  10 idempotency  11 seats  12 taken  13 standing  14 all standing
+--       15 timely wake  then what `owe` takes
 -- ARGV  1 id  2 document  3 created (µs)  4 first appointment (s)  5 payload  6 step
 --       7 fingerprint, or empty  8 idempotency life (ms)  9 limit of the day, or -1 for none  10 to set
 --       aside  11 spent before anything was set aside  12 most open jobs, -1 for any number, empty when they
---       are not counted  13 order among those that stand  14 the job's own flow  then the flows before it
+--       are not counted  13 order among those that stand  14 generation of the endpoints that was
+--       read  15 how many flows  then the job's own flow and the flows before it, then what `owe` takes
 -- Returns {1} when added, also when exactly this job was added before, {0, id} for the job that this key
 -- made before, {-1} when the key was used for another request, {-2} when the day's limit is reached, {-3}
--- when the tenant has as many open jobs as it may have.
+-- when the tenant has as many open jobs as it may have, {-4} when its endpoints are others by now.
 
 if redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1]) == 0 then return {1} end  -- the reply to a first try was lost
 
@@ -29,9 +31,10 @@ if idempotency then
     end  -- else the job was deleted: the key is free again
   end
 end
+if (redis.call('HGET', KEYS[9], 'generation') or '0') ~= ARGV[14] then return refused(-4) end
 local stands = false
 if ARGV[12] ~= '' then
-  local seats, taken, standing, all_standing = unpack(KEYS, #KEYS - 3)
+  local seats, taken, standing = KEYS[11], KEYS[12], KEYS[13]
   local seated, most = redis.call('SCARD', taken), tonumber(ARGV[12])
   if most >= 0 and seated + redis.call('ZCARD', standing) >= most then return refused(-3) end
   stands = seated >= tonumber(redis.call('GET', seats) or math.huge)
@@ -46,15 +49,16 @@ if idempotency then redis.call('SET', idempotency, ARGV[7] .. ' ' .. ARGV[1], 'P
 redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2], 'step', ARGV[6])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[5])
+local after_flows = 16 + tonumber(ARGV[15])
+if #ARGV >= after_flows then owe(KEYS[1], 16, after_flows) end
 if ARGV[12] ~= '' then
-  redis.call('HSET', KEYS[1], 'flow', ARGV[14])
-  local _, taken, standing, all_standing = unpack(KEYS, #KEYS - 3)
+  redis.call('HSET', KEYS[1], 'flow', ARGV[16])
   if stands then
-    redis.call('ZADD', standing, ARGV[13], ARGV[1])
-    redis.call('INCR', all_standing)
+    redis.call('ZADD', KEYS[13], ARGV[13], ARGV[1])
+    redis.call('INCR', KEYS[14])
     return {1}
   end
-  redis.call('SADD', taken, ARGV[1])
+  redis.call('SADD', KEYS[12], ARGV[1])
 end
-queue_up(KEYS[5], KEYS[7], KEYS[6], KEYS[9], ARGV[1], ARGV[6], unpack(ARGV, 14))
+queue_up(KEYS[5], KEYS[7], KEYS[6], KEYS[15], ARGV[1], ARGV[6], unpack(ARGV, 16, after_flows - 1))
 return {1}

@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from storage import queue, redis_keys
 from storage.batch import Batch, BatchId
 from storage.batches import Batches, new_batch_id
-from storage.deliveries import Deliveries, new_delivery_id
-from storage.delivery import Delivery
-from storage.job import JobId
+from storage.endpoints import Endpoints
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
-from tests.samples import NOW
+from tests.owed import owed
+from tests.samples import NOW, an_endpoint
 
 
 def a_batch(created_at: float = NOW, tenant: str = "acme") -> Batch:
@@ -59,22 +59,18 @@ class BatchesSuite:
     async def test_an_ended_batch_leaves_the_queue_and_owes_its_webhook(
         self, batches: Batches, commands: Commands
     ) -> None:
-        batch = a_batch()
+        batch = replace(a_batch(), webhook_url="https://example.com/hook")
         await batches.add(batch)
-        owing = Delivery(
-            id=new_delivery_id(),
-            tenant="acme",
-            job_id=JobId(batch.id),
-            type="batch.completed",
-            url="https://example.com/hook",
-            created_at=NOW,
-            next_at=NOW,
-        )
+        await Endpoints(commands).add(an_endpoint(events=("batch.*",)))
         ended = batch.finalizing(NOW).ended("file-1", None, NOW)
-        assert await batches.swap(batch, ended, owing=owing) is not None
+        assert await batches.swap(batch, ended) is not None
         assert not await queue.holds(commands, redis_keys.IMAGE_QUEUE, batch.id)
-        assert await queue.holds(commands, redis_keys.WEBHOOK_QUEUE, owing.id)
-        assert await Deliveries(commands).find(owing.id) == owing
+        deliveries = await owed(commands)
+        assert {one.receiver for one in deliveries} == {"url", "we_1"}
+        for one in deliveries:
+            assert one.type == f"batch.{ended.status}"
+            assert await queue.holds(commands, redis_keys.WEBHOOK_QUEUE, one.id)
+            assert orjson.loads(one.data or "")["output_file_id"] == "file-1"
         assert await commands.execute("PTTL", redis_keys.batch(batch.id)) > 0
 
     async def test_the_newest_come_first_page_by_page(self, batches: Batches) -> None:

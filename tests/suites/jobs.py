@@ -7,8 +7,6 @@ import pytest
 
 from storage import redis_keys
 from storage.bill import day_of
-from storage.deliveries import Deliveries, new_delivery_id
-from storage.delivery import Delivery, owed
 from storage.errors import Conflict, Error, Invalid
 from storage.failure import Failure, FailureCode
 from storage.job import Job, JobId, JobStatus
@@ -16,6 +14,8 @@ from storage.jobs import CHECK_EVERY, Idempotency, Jobs, new_job_id
 from storage.queue import DELIVER, RUN_JOB, Queue, depth
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
+from tests.doubles import Clock
+from tests.owed import owed
 from tests.samples import NOW, a_job
 
 
@@ -31,19 +31,14 @@ def webhook_job(job_id: str = "job_1") -> Job:
     return a_job(job_id, webhook_url="https://example.com/hook")
 
 
-def ended(job: Job) -> tuple[Job, tuple[Delivery, ...]]:
-    over = job.failed(REFUSED, NOW + 5)
-    return over, owed(over, new_delivery_id, NOW + 5)
+def ended(job: Job) -> Job:
+    return job.failed(REFUSED, NOW + 5)
 
 
 class JobsSuite:
     @pytest.fixture
     def jobs(self, commands: Commands) -> Jobs:
         return Jobs(commands, RetentionSettings(days=7, idempotency_hours=24))
-
-    @pytest.fixture
-    def deliveries(self, commands: Commands) -> Deliveries:
-        return Deliveries(commands)
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -79,7 +74,7 @@ class JobsSuite:
     ) -> None:
         job = a_job()
         await jobs.add(job)
-        over, _ = ended(job)
+        over = ended(job)
         await jobs.swap(job, over)
         assert (await jobs.add(job)).existed is False
         found = await jobs.find(job.id)
@@ -119,7 +114,7 @@ class JobsSuite:
         same = Idempotency("key", "print")
         job = a_job()
         await jobs.add(job, idempotency=same)
-        await jobs.swap(job, ended(job)[0])
+        await jobs.swap(job, ended(job))
         again = await jobs.add(a_job("job_2"), idempotency=same)
         assert (again.id, again.existed) == (job.id, True)
 
@@ -139,7 +134,7 @@ class JobsSuite:
     async def test_a_key_whose_job_was_deleted_is_free_again(self, jobs: Jobs) -> None:
         job = a_job()
         await jobs.add(job, idempotency=Idempotency("key", "one"))
-        over = await jobs.swap(job, ended(job)[0])
+        over = await jobs.swap(job, ended(job))
         assert over is not None
         await jobs.remove(over)
         again = await jobs.add(a_job("job_2"), idempotency=Idempotency("key", "two"))
@@ -175,18 +170,15 @@ class JobsSuite:
         first = await jobs.swap(job, job.claimed("one", NOW))
         assert first is not None
         await jobs.swap(first, first.claimed("two", NOW))
-        assert await jobs.swap(job, ended(job)[0]) is None
-        assert await jobs.swap(first, ended(first)[0]) is None
+        assert await jobs.swap(job, ended(job)) is None
+        assert await jobs.swap(first, ended(first)) is None
 
-    async def test_saying_a_swap_twice_is_harmless(
-        self, jobs: Jobs, commands: Commands, deliveries: Deliveries
-    ) -> None:
+    async def test_saying_a_swap_twice_is_harmless(self, jobs: Jobs, commands: Commands) -> None:
         job = webhook_job()
         await jobs.add(job)
-        over, owing = ended(job)
-        first = await jobs.swap(job, over, owing=owing)
-        assert await jobs.swap(job, over, owing=owing) == first
-        assert len(await deliveries.of_tenant("acme", limit=10)) == 1
+        first = await jobs.swap(job, ended(job))
+        assert await jobs.swap(job, ended(job)) == first
+        assert len(await owed(commands)) == 1
         assert (await jobs.find(job.id)) == first
 
     async def test_a_job_that_was_never_added_cannot_be_swapped(self, jobs: Jobs) -> None:
@@ -198,7 +190,7 @@ class JobsSuite:
         job = a_job()
         await jobs.add(job)
         await queue(commands).claim(1)
-        await jobs.swap(job, ended(job)[0])
+        await jobs.swap(job, ended(job))
         assert not await jobs.is_queued(job)
         assert await commands.execute("EXISTS", redis_keys.payload(job.id)) == 0
         assert await commands.execute("EXISTS", redis_keys.in_progress(job.id)) == 0
@@ -210,37 +202,36 @@ class JobsSuite:
         assert await jobs.is_queued(job)
 
     async def test_an_ended_job_owes_its_deliveries_in_the_same_step(
-        self, jobs: Jobs, commands: Commands, deliveries: Deliveries
+        self, jobs: Jobs, commands: Commands
     ) -> None:
         job = webhook_job()
         await jobs.add(job)
-        over, owing = ended(job)
-        await jobs.swap(job, over, owing=owing)
-        assert await deliveries.find(owing[0].id) == owing[0]
+        await jobs.swap(job, ended(job))
+        (delivery,) = await owed(commands)
+        assert (delivery.job_id, delivery.type) == (job.id, "job.failed")
         claim = await queue(commands, redis_keys.WEBHOOK_QUEUE).claim(10)
-        assert claim.tasks == () or claim.tasks == ((owing[0].id, DELIVER),)
-        assert (await depth(commands, redis_keys.WEBHOOK_QUEUE)).held == 1
+        assert claim.tasks == ((delivery.id, DELIVER),)
 
-    async def test_a_swap_that_loses_owes_nothing(
-        self, jobs: Jobs, commands: Commands, deliveries: Deliveries
-    ) -> None:
+    async def test_a_swap_that_loses_owes_nothing(self, jobs: Jobs, commands: Commands) -> None:
         job = webhook_job()
         await jobs.add(job)
         await jobs.swap(job, job.claimed("f", NOW))
-        over, owing = ended(job)
-        assert await jobs.swap(job, over, owing=owing) is None
-        assert await deliveries.find(owing[0].id) is None
+        assert await jobs.swap(job, ended(job)) is None
+        assert await owed(commands) == []
         assert (await depth(commands, redis_keys.WEBHOOK_QUEUE)).held == 0
 
     async def test_the_list_of_deliveries_loses_those_whose_records_are_gone(
-        self, jobs: Jobs, commands: Commands
+        self, commands: Commands
     ) -> None:
-        for at, now in enumerate((NOW, NOW + 40 * DAY)):
+        clock = Clock(NOW)
+        jobs = Jobs(commands, RetentionSettings(), clock=clock)
+        for at in range(2):
             job = webhook_job(f"job_{at}")
             await jobs.add(job)
-            over = job.failed(REFUSED, now)
-            await jobs.swap(job, over, owing=owed(over, new_delivery_id, now))
-        assert await commands.execute("ZCARD", redis_keys.deliveries_of("acme")) == 1
+            await jobs.swap(job, ended(job))
+            clock.advance(40 * DAY)
+        log = redis_keys.deliveries_of("acme", "pending")
+        assert await commands.execute("ZCARD", log) == 1
 
     # -- appointments ------------------------------------------------------------------------------
 
@@ -271,7 +262,7 @@ class JobsSuite:
     async def test_an_ended_job_is_looked_at_when_its_life_is_over(self, jobs: Jobs) -> None:
         job = a_job()
         await jobs.add(job)
-        await jobs.swap(job, ended(job)[0])
+        await jobs.swap(job, ended(job))
         assert await jobs.due(NOW + 5 + 7 * DAY - 1, 10) == []
         assert await jobs.due(NOW + 5 + 7 * DAY, 10) == ["job_1"]
 
@@ -285,7 +276,7 @@ class JobsSuite:
     ) -> None:
         job = a_job()
         await jobs.add(job)
-        over = await jobs.swap(job, ended(job)[0])
+        over = await jobs.swap(job, ended(job))
         assert over is not None
         await jobs.remove(over)
         left = {key.decode() for key in await commands.execute("KEYS", "*")}

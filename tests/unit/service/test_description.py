@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from service.openapi import VERSION
 from service.routes import ROUTES
-from service.wire import replies
+from service.wire import replies, webhook_replies
 from storage.attempt import Usage
 from storage.failure import Failure, FailureCode
 from tests.unit.service.conftest import Front
@@ -134,7 +134,7 @@ class TestReplies:
     async def test_the_rest(self, working: Front) -> None:
         await self.read(await working.get("/v1/models"), replies.ModelListReply)
         await self.read(await working.get("/v1/models/sketch"), replies.ModelReply)
-        await self.read(await working.get("/v1/webhook-secret"), replies.SecretReply)
+        await self.read(await working.get("/v1/webhook-secret"), webhook_replies.SecretReply)
         await self.read(await working.get("/v1/usage"), replies.SpendReply)
         await self.read(await working.post("/v1/quotes", {"prompt": "x"}), replies.QuoteReply)
         chat = {"messages": [{"role": "user", "content": "x"}], "model": "sketch"}

@@ -1,22 +1,24 @@
 """When a webhook is sent again, and when no more."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.delivery import (
-    EVENTS,
     LONGEST_HINT,
     SCHEDULE,
     Delivery,
     DeliveryId,
     DeliveryStatus,
     Try,
+    notices,
     owed,
-    wants,
 )
-from storage.job import JobId, JobStatus
-from tests.samples import NOW, a_job
+from storage.endpoint import DisabledReason, EndpointId, WebhookEndpoint
+from storage.job import Job, JobId
+from tests.samples import NOW, a_job, an_endpoint
 
 
 def delivery(*, tries: int = 0) -> Delivery:
@@ -29,6 +31,7 @@ def delivery(*, tries: int = 0) -> Delivery:
         created_at=NOW,
         next_at=NOW,
         tries=(failed(),) * tries,
+        round=tries,
     )
 
 
@@ -104,56 +107,137 @@ def test_a_receivers_hint_only_makes_the_wait_longer_and_by_an_hour_at_most(
     assert after.next_at == pytest.approx(NOW + 2 + expected)
 
 
+@pytest.mark.parametrize("tries", [0, 3, 9])
+def test_a_delivery_sent_on_its_way_anew_has_the_whole_schedule_before_it(tries: int) -> None:
+    anew = delivery(tries=tries).again(NOW + 9)
+    assert (anew.status, anew.next_at, len(anew.tries)) == (
+        DeliveryStatus.PENDING,
+        NOW + 9,
+        tries,
+    )
+    assert anew.tried(failed(), jitter=0).next_at == NOW + 2 + SCHEDULE[1]
+
+
+def test_only_the_latest_tries_are_kept() -> None:
+    one = delivery()
+    for at in range(100):
+        one = one.again(NOW).tried(replace(failed(), latency=float(at)), jitter=0)
+    assert [kept.latency for kept in one.tries] == [float(at) for at in range(70, 100)]
+
+
+def test_a_delivery_that_is_not_sent_says_why_until_it_is() -> None:
+    skipped = delivery().skipped("The endpoint is disabled.")
+    assert (skipped.status, skipped.next_at) == (DeliveryStatus.SKIPPED, None)
+    assert skipped.note == "The endpoint is disabled."
+    assert skipped.again(NOW).note is None
+
+
+# -- order -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [None, 500, 502, 408, 425, 429])
+def test_the_next_message_waits_while_the_receiver_is_down(status: int | None) -> None:
+    one = delivery()
+    assert not one.lets_go
+    for _ in range(4):
+        one = one.tried(failed(status), jitter=0)
+        assert not one.lets_go
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_the_next_message_goes_once_one_is_refused_by_a_receiver_that_is_up(status: int) -> None:
+    assert delivery().tried(failed(status), jitter=0).lets_go
+
+
+@pytest.mark.parametrize("status", [200, 410])
+def test_the_next_message_goes_once_one_has_ended(status: int) -> None:
+    assert delivery().tried(failed(status), jitter=0).lets_go
+
+
+def test_no_message_holds_the_next_one_up_for_more_than_five_tries() -> None:
+    assert delivery(tries=4).tried(failed(), jitter=0).lets_go
+
+
+def test_a_message_sent_anew_holds_the_next_one_up_again() -> None:
+    assert not delivery(tries=5).again(NOW).lets_go
+
+
+# -- lanes -----------------------------------------------------------------------------------------
+
+
+def test_messages_to_one_endpoint_share_a_lane_whatever_its_address() -> None:
+    one = replace(delivery(), endpoint_id=EndpointId("we_1"))
+    assert one.lane == replace(one, url="https://elsewhere.example/").lane == "acme:we_1"
+    assert one.lane != replace(one, endpoint_id=EndpointId("we_2")).lane
+
+
+def test_messages_to_one_origin_share_a_lane_within_their_tenant() -> None:
+    one = delivery()
+    assert one.lane == replace(one, url="https://example.com/other").lane
+    assert one.lane != replace(one, url="https://example.com:444/hook").lane
+    assert one.lane != replace(one, tenant="globex").lane
+    assert one.lane.startswith("acme:")
+    assert "example" not in one.lane
+
+
 # -- who is owed what ------------------------------------------------------------------------------
 
 
-def test_there_is_an_event_for_every_ending_and_no_other() -> None:
-    assert set(EVENTS) == {
-        "job.succeeded",
-        "job.partial",
-        "job.failed",
-        "job.cancelled",
-        "job.expired",
-    }
+def new_id() -> DeliveryId:
+    return DeliveryId("msg_7")
+
+
+def told(before: Job | None, after: Job, *endpoints: WebhookEndpoint) -> list[str]:
+    return [one.type for one in owed(before, after, endpoints, new_id, NOW)]
 
 
 def test_a_job_with_a_receiver_owes_one_delivery() -> None:
-    job = a_job(webhook_url="https://example.com/hook").cancelled(NOW + 5)
-    (one,) = owed(job, lambda: DeliveryId("msg_7"), NOW + 5)
+    job = a_job(webhook_url="https://example.com/hook")
+    (one,) = owed(job, job.cancelled(NOW + 5), (), new_id, NOW + 5)
     assert (one.id, one.tenant, one.job_id, one.type) == ("msg_7", "acme", "job_1", "job.cancelled")
     assert (one.url, one.created_at, one.next_at) == ("https://example.com/hook", NOW + 5, NOW + 5)
     assert one.status is DeliveryStatus.PENDING
 
 
 def test_a_job_without_a_receiver_owes_nothing() -> None:
-    assert owed(a_job().cancelled(NOW), lambda: DeliveryId("msg_7"), NOW) == ()
+    assert told(a_job(), a_job().cancelled(NOW)) == []
 
 
 def test_a_receiver_of_other_events_is_owed_nothing() -> None:
     job = a_job(webhook_url="https://example.com/", webhook_events=("job.failed",))
-    assert owed(job.cancelled(NOW), lambda: DeliveryId("msg_7"), NOW) == ()
+    assert told(job, job.cancelled(NOW)) == []
 
 
-def test_a_job_that_has_not_ended_owes_nothing() -> None:
-    job = a_job(webhook_url="https://example.com/").claimed("f", NOW)
-    assert job.status is JobStatus.RUNNING
-    assert owed(job, lambda: DeliveryId("msg_7"), NOW) == ()
+def test_a_receiver_that_named_no_events_hears_of_endings_only() -> None:
+    job = a_job(webhook_url="https://example.com/")
+    assert told(None, job) == []
+    assert told(job, job.claimed("f", NOW).attempting("first", "sketch", "f", NOW)) == []
 
 
-@pytest.mark.parametrize(
-    ("events", "event", "expected"),
-    [
-        ((), "job.succeeded", True),
-        ((), "job.unheard_of", False),
-        (("*",), "job.failed", True),
-        (("job.*",), "job.failed", True),
-        (("image.*",), "job.failed", False),
-        (("job.partial", "job.failed"), "job.failed", True),
-        (("job.partial",), "job.failed", False),
-    ],
-)
-def test_a_receiver_gets_what_it_named(events: tuple[str, ...], event: str, expected: bool) -> None:
-    assert wants(events, event) is expected
+def test_each_endpoint_that_wants_it_is_told_beside_the_jobs_own_receiver() -> None:
+    job = a_job(webhook_url="https://example.com/", webhook_events=("*",))
+    all_, some = an_endpoint("we_1", events=("*",)), an_endpoint("we_2", events=("job.queued",))
+    deliveries = owed(None, job, (all_, some, an_endpoint("we_3")), new_id, NOW)
+    assert [one.endpoint_id for one in deliveries] == [None, "we_1", "we_2"]
+    assert {one.type for one in deliveries} == {"job.queued"}
+
+
+def test_what_a_disabled_endpoint_would_hear_is_owed_as_skipped() -> None:
+    endpoint = an_endpoint().disabled(DisabledReason.OWNER, NOW)
+    (one,) = owed(a_job(), a_job().cancelled(NOW), (endpoint,), new_id, NOW)
+    assert (one.status, one.note) == (DeliveryStatus.SKIPPED, "The endpoint is disabled.")
+
+
+def test_the_other_endpoints_are_told_of_one_that_was_disabled() -> None:
+    gone = an_endpoint("we_1", events=("*",)).disabled(DisabledReason.GONE, NOW)
+    others = [
+        an_endpoint("we_2", events=("*",)),
+        an_endpoint("we_3"),
+        an_endpoint("we_4", events=("*",)).disabled(DisabledReason.OWNER, NOW),
+    ]
+    (one,) = notices(gone, [gone, *others], '{"id": "we_1"}', new_id, NOW)
+    assert (one.endpoint_id, one.type) == ("we_2", "webhook_endpoint.disabled")
+    assert (one.data, one.job_id) == ('{"id": "we_1"}', None)
 
 
 def test_the_address_and_the_reply_of_a_receiver_are_not_in_the_text() -> None:

@@ -26,8 +26,6 @@ from hypothesis.stateful import (
 
 from storage import redis_keys
 from storage.attempt import UNKNOWN, Attempt, AttemptStatus, Cost, CostSource
-from storage.deliveries import Deliveries, new_delivery_id
-from storage.delivery import owed
 from storage.failure import Failure, FailureCode
 from storage.image import Image, ImageStatus
 from storage.job import Job, JobStatus, Superseded
@@ -36,6 +34,7 @@ from storage.queue import Queue
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from tests.doubles import Clock, FailingObjects, fake_redis
+from tests.owed import owed
 from tests.samples import NOW, a_job, a_picture, a_refusal
 from worker.reaper import Reaper
 from worker.run import Run
@@ -78,7 +77,6 @@ class JobMachine(RuleBasedStateMachine):
         async def build() -> None:
             self.commands = Commands(fake_redis())
             self.jobs = Jobs(self.commands, RetentionSettings(days=3650))
-            self.deliveries = Deliveries(self.commands)
             self.objects = FailingObjects(Path(self.folder.name))
             self.reaper = Reaper(
                 self.jobs, self.objects, clock=self.clock, life=1e9, orphan_life=1e9
@@ -126,10 +124,9 @@ class JobMachine(RuleBasedStateMachine):
                 job.cancelled(self.clock())
             return
         ended = job.cancelled(self.clock())
-        owing = owed(ended, new_delivery_id, self.clock())
-        written = self.do(self.jobs.swap(job, ended, owing=owing))
+        written = self.do(self.jobs.swap(job, ended))
         assert written is not None
-        assert self.do(self.jobs.swap(job, ended, owing=owing)) == written
+        assert self.do(self.jobs.swap(job, ended)) == written
 
     # -- the workers -------------------------------------------------------------------------------
 
@@ -318,11 +315,7 @@ class JobMachine(RuleBasedStateMachine):
             assert not queued
         else:
             assert queued or job.id in self.astray
-        mine = [
-            one
-            for one in await self.deliveries.of_tenant("acme", limit=1000)
-            if one.job_id == job.id
-        ]
+        mine = [one for one in await owed(self.commands) if one.job_id == job.id]
         assert len(mine) == (1 if job.is_ended and job.webhook_url else 0)
         assert all(one.type == f"job.{job.status}" for one in mine)
 

@@ -1,7 +1,7 @@
 """The walk of a job: what becomes of it, what is asked of upstreams, and what it costs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
@@ -10,8 +10,6 @@ import pytest
 from storage import redis_keys
 from storage.attempt import AttemptStatus, Cost, CostSource
 from storage.catalog import Price
-from storage.deliveries import new_delivery_id
-from storage.delivery import Delivery, owed
 from storage.errors import Unavailable
 from storage.failure import FailureCode
 from storage.job import SCHEMA, Job, JobStatus
@@ -557,8 +555,7 @@ async def cancel(shop: Workshop, job: Job) -> Job:
     """Cancel the job as the service does."""
     read = await shop.found(job)
     ended = read.cancelled(shop.clock())
-    owing = owed(ended, new_delivery_id, shop.clock())
-    written = await shop.jobs.swap(read, ended, owing=owing)
+    written = await shop.jobs.swap(read, ended)
     assert written is not None
     return written
 
@@ -750,12 +747,12 @@ class AwayJobs(Jobs):
         self._away = away
         self._lost_reply = lost_reply
 
-    async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
+    async def swap(self, old: Job, new: Job) -> Job | None:
         self._swaps += 1
         if not self._since <= self._swaps < self._since + self._away:
-            return await super().swap(old, new, owing=owing)
+            return await super().swap(old, new)
         if self._lost_reply:
-            await super().swap(old, new, owing=owing)
+            await super().swap(old, new)
         raise Unavailable("The job store does not answer.")
 
 
@@ -813,9 +810,9 @@ class SlowJobs(Jobs):
         self._swaps = 0
         self._slow = slow
 
-    async def swap(self, old: Job, new: Job, *, owing: Iterable[Delivery] = ()) -> Job | None:
+    async def swap(self, old: Job, new: Job) -> Job | None:
         self._swaps += 1
-        done = await super().swap(old, new, owing=owing)
+        done = await super().swap(old, new)
         if self._swaps == self._slow:
             self.written.set()
             await asyncio.Event().wait()

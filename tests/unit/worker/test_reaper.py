@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from storage import redis_keys
-from storage.deliveries import Deliveries
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
 from storage.file import File, Purpose
@@ -18,6 +17,7 @@ from storage.jobs import CHECK_EVERY, Jobs
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from tests.doubles import PNG, Clock, FailingObjects
+from tests.owed import owed
 from tests.samples import NOW, a_job
 from worker.reaper import Reaper
 
@@ -112,8 +112,8 @@ async def test_a_job_that_waited_too_long_expires_and_tells_its_owner(
     assert ended is not None
     assert (ended.status, ended.attempts) == (JobStatus.EXPIRED, ())
     assert not await jobs.is_queued(job)
-    (owed,) = await Deliveries(commands).of_tenant("acme", limit=10)
-    assert owed.type == "job.expired"
+    (delivery,) = await owed(commands)
+    assert delivery.type == "job.expired"
 
 
 async def test_a_job_past_its_deadline_is_ended_and_its_worker_told(

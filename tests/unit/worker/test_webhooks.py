@@ -1,7 +1,7 @@
 """What is owed to receivers: signed, sent, recorded, and sent again in time."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -11,23 +11,33 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
+from storage import redis_keys
 from storage.address import Allowance
 from storage.attempt import Cost
-from storage.deliveries import Deliveries, new_delivery_id
-from storage.delivery import SCHEDULE, Delivery, DeliveryStatus, owed
+from storage.deliveries import Beginning, Begun, Deliveries
+from storage.delivery import SCHEDULE, Delivery, DeliveryStatus, message_to
+from storage.endpoint import DisabledReason, WebhookEndpoint
+from storage.endpoints import Endpoints
+from storage.event import TEST
 from storage.job import Job
 from storage.jobs import Jobs
+from storage.outbox import new_delivery_id
 from storage.queue import holds
 from storage.redis_client import Commands
-from storage.redis_keys import WEBHOOK_QUEUE
 from storage.settings import RetentionSettings
-from storage.tenants import Tenants
+from storage.vault import Secrets, Vault
 from tests.doubles import Clock, FailingObjects
-from tests.samples import NOW, a_job, a_picture
+from tests.owed import owed
+from tests.samples import NOW, a_job, a_picture, an_endpoint
 from tests.unit.worker.loopback import Behaviour, Loopback, answer, say
-from worker.outcome import Again, Lost, Nothing, Settled
+from worker.addressee import Addressees
+from worker.outcome import Again, Lost, Nothing, Outcome, Settled
 from worker.web import Web
 from worker.webhooks import DeliveryTerms, WebhookSender
+
+
+VAULT = Vault(b"a secret of thirty-two letters or more")
+WEBHOOK_QUEUE = redis_keys.WEBHOOK_QUEUE
 
 
 @dataclass
@@ -38,18 +48,35 @@ class Post:
     clock: Clock
     jobs: Jobs
     deliveries: Deliveries
-    tenants: Tenants
+    endpoints: Endpoints
     sender: WebhookSender
 
-    async def owe(self, url: str, job_id: str = "job_1") -> Delivery:
+    async def owe(self, url: str | None, job_id: str = "job_1") -> Delivery:
         """Let a job with one image end, and return the delivery that it owes."""
         job = a_job(job_id, webhook_url=url)
         await self.jobs.add(job)
         run = job.claimed("f", NOW).attempting("first", "sketch", "f", NOW)
         ended = run.progressed("f", [a_picture()], Cost(0.05)).settled("f", self.clock())
-        (delivery,) = owed(ended, new_delivery_id, self.clock())
-        assert await self.jobs.swap(job, ended, owing=[delivery]) is not None
+        assert await self.jobs.swap(job, ended) is not None
+        (delivery,) = [one for one in await owed(self.commands) if one.job_id == job_id]
         return delivery
+
+    async def register(self, url: str, name: str = "we_1", **fields: Any) -> Secrets:
+        """Register an endpoint and return its secret."""
+        keyring, made = VAULT.new_keyring(NOW)
+        await self.endpoints.add(an_endpoint(name, url=url, keyring=keyring, **fields))
+        return made
+
+    async def endpoint(self, name: str = "we_1") -> WebhookEndpoint:
+        found = await self.endpoints.get("acme", name)
+        assert found is not None
+        return found
+
+    async def wait(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Let the time pass until the next try, for us and for Redis."""
+        assert isinstance(outcome, Again)
+        self.clock.advance(outcome.after)
+        await self.commands.execute("HDEL", redis_keys.delivery(delivery.id), "due")
 
     async def found(self, delivery: Delivery) -> Delivery:
         found = await self.deliveries.find(delivery.id)
@@ -64,13 +91,17 @@ class Post:
     def sending(self, web: Web, objects: FailingObjects, **terms: float) -> WebhookSender:
         return WebhookSender(
             self.deliveries,
+            addressees(self.endpoints, self.clock, **terms),
             self.jobs,
-            self.tenants,
             objects,
             web,
             clock=self.clock,
-            terms=DeliveryTerms(**{"timeout": 2.0, "patience": 5.0, **terms}),
+            terms=replace(DeliveryTerms(timeout=2.0, patience=5.0), **terms),  # type: ignore[arg-type]  # floats
         )
+
+
+def addressees(endpoints: Endpoints, clock: Clock, *, scale: float = 1.0, **_: float) -> Addressees:
+    return Addressees(endpoints, VAULT, clock=clock, scale=scale, patience=5.0)
 
 
 @pytest.fixture
@@ -86,18 +117,18 @@ def objects(tmp_path: Path) -> FailingObjects:
 
 @pytest.fixture
 def post(commands: Commands, clock: Clock, web: Web, objects: FailingObjects) -> Post:
-    jobs, deliveries = Jobs(commands, RetentionSettings()), Deliveries(commands)
-    tenants = Tenants(commands)
+    jobs = Jobs(commands, RetentionSettings(), clock=clock)
+    deliveries, endpoints = Deliveries(commands), Endpoints(commands)
     sender = WebhookSender(
         deliveries,
+        addressees(endpoints, clock),
         jobs,
-        tenants,
         objects,
         web,
         clock=clock,
         terms=DeliveryTerms(timeout=2.0, patience=5.0),
     )
-    return Post(commands, clock, jobs, deliveries, tenants, sender)
+    return Post(commands, clock, jobs, deliveries, endpoints, sender)
 
 
 def replying(status: str, headers: str = "", body: bytes = b"") -> Behaviour:
@@ -125,13 +156,15 @@ async def test_a_message_verifies_with_the_public_library(post: Post) -> None:
         delivery = await post.owe(server.url + "/hook")
         await post.sender.run(delivery.id)
     head, body = server.requests[0]
-    secret = await post.tenants.webhook_secret("acme")
+    own = await post.endpoints.own("acme")
+    assert own is not None
+    secret = VAULT.open(own.keyring.current).text
     fields = fields_of(head)
     assert (fields["webhook-id"], fields["webhook-timestamp"]) == (delivery.id, str(int(NOW)))
     assert fields["content-type"] == "application/json"
     signature = Webhook(secret).sign(delivery.id, datetime.fromtimestamp(NOW, UTC), body.decode())
     sent = next(line for line in head.splitlines() if line.lower().startswith("webhook-signature"))
-    assert sent.split(": ", 1)[1] == signature
+    assert sent.split(": ", 1)[1].split(" ")[0] == signature
 
 
 async def test_a_message_shows_the_job_with_fresh_links_and_without_its_prompt(
@@ -174,7 +207,7 @@ async def test_a_receiver_in_trouble_is_tried_again_by_the_schedule(post: Post) 
             outcome = await post.sender.run(delivery.id)
             assert isinstance(outcome, Again)
             assert 0.79 * wait <= outcome.after <= 1.21 * wait + 1
-            post.clock.advance(outcome.after)
+            await post.wait(delivery, outcome)
         assert await post.sender.run(delivery.id) == Settled()
     failed = await post.found(delivery)
     assert (failed.status, len(failed.tries)) == (DeliveryStatus.FAILED, 10)
@@ -185,9 +218,7 @@ async def test_every_try_carries_the_same_id_and_a_time_of_its_own(post: Post) -
     async with Loopback(replying("503 Later")) as server:
         delivery = await post.owe(server.url)
         for _ in range(3):
-            outcome = await post.sender.run(delivery.id)
-            assert isinstance(outcome, Again)
-            post.clock.advance(outcome.after)
+            await post.wait(delivery, await post.sender.run(delivery.id))
     heads = [fields_of(head) for head, _ in server.requests]
     assert {head["webhook-id"] for head in heads} == {delivery.id}
     assert len({head["webhook-timestamp"] for head in heads}) == 3
@@ -307,16 +338,17 @@ async def test_a_try_that_somebody_else_recorded_first_is_not_recorded_twice(pos
         delivery = await post.owe(server.url)
 
         class Slow(Deliveries):
-            async def find(self, delivery_id: str) -> Delivery | None:
-                found = await super().find(delivery_id)
+            async def begin(self, delivery_id: str, *, slack: float = 0.5) -> Beginning:
+                begun = await super().begin(delivery_id, slack=slack)
+                assert isinstance(begun, Begun)
                 assert await post.sender.run(delivery_id) == Settled()
                 post.clock.advance(1)
-                return found
+                return begun
 
         slow = WebhookSender(
             Slow(post.commands),
+            addressees(post.endpoints, post.clock),
             post.jobs,
-            post.tenants,
             post.sender._objects,
             post.sender._web,
             clock=post.clock,
@@ -324,3 +356,164 @@ async def test_a_try_that_somebody_else_recorded_first_is_not_recorded_twice(pos
         )
         assert await slow.run(delivery.id) == Lost()
     assert len((await post.found(delivery)).tries) == 1
+
+
+# -- endpoints -------------------------------------------------------------------------------------
+
+
+async def test_an_endpoint_is_sent_what_its_own_secret_signs(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        made = await post.register(server.url)
+        delivery = await post.owe(None)
+        assert await post.sender.run(delivery.id) == Settled()
+    head, body = server.requests[0]
+    expected = Webhook(made.hmac).sign(delivery.id, datetime.fromtimestamp(NOW, UTC), body.decode())
+    assert expected in head
+
+
+async def test_a_message_goes_where_the_endpoint_is_now(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register("https://192.0.2.1/old")
+        delivery = await post.owe(None)
+        endpoint = await post.endpoint()
+        await post.endpoints.swap(endpoint, replace(endpoint, url=server.url))
+        assert await post.sender.run(delivery.id) == Settled()
+    done = await post.found(delivery)
+    assert (done.status, done.url) == (DeliveryStatus.DELIVERED, server.url)
+
+
+@pytest.mark.parametrize("opted_in", [True, False])
+async def test_prompts_are_shown_only_to_an_endpoint_that_asked_for_them(
+    post: Post, opted_in: bool
+) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register(server.url, include_prompt=opted_in)
+        await post.sender.run((await post.owe(None)).id)
+    assert (b"lighthouse" in server.requests[0][1]) is opted_in
+
+
+async def test_nothing_is_sent_to_an_endpoint_that_was_deleted(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register(server.url)
+        delivery = await post.owe(None)
+        await post.endpoints.remove(await post.endpoint())
+        assert await post.sender.run(delivery.id) == Settled()
+        assert server.connections == 0
+    skipped = await post.found(delivery)
+    assert (skipped.status, skipped.note) == (DeliveryStatus.SKIPPED, "The endpoint was deleted.")
+
+
+async def test_nothing_is_sent_to_an_endpoint_that_was_disabled(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register(server.url)
+        delivery = await post.owe(None)
+        endpoint = await post.endpoint()
+        await post.endpoints.swap(endpoint, endpoint.disabled(DisabledReason.OWNER, NOW))
+        assert await post.sender.run(delivery.id) == Settled()
+        assert server.connections == 0
+    assert (await post.found(delivery)).note == "The endpoint is disabled."
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_the_others_are_told(post: Post) -> None:
+    async with Loopback(replying("410 Gone")) as server, Loopback(replying("200 OK")) as other:
+        await post.register(server.url)
+        delivery = await post.owe(None)
+        await post.register(other.url, "we_2", events=("webhook_endpoint.disabled",))
+        assert await post.sender.run(delivery.id) == Settled()
+        gone = await post.endpoint()
+        (notice,) = [one for one in await owed(post.commands) if one.endpoint_id == "we_2"]
+        await post.sender.run(notice.id)
+    assert (gone.disabled_reason, gone.disabled_at) == (DisabledReason.GONE, NOW)
+    message = orjson.loads(other.requests[0][1])
+    assert message["type"] == "webhook_endpoint.disabled"
+    assert (message["data"]["id"], message["data"]["disabled_reason"]) == ("we_1", "gone")
+    assert "secret" not in message["data"]
+
+
+async def test_days_of_failures_disable_an_endpoint_and_a_success_forgets_them(
+    post: Post, web: Web, objects: FailingObjects
+) -> None:
+    status = "500 Oops"
+    sender = post.sending(web, objects, scale=0.001)
+
+    async def failing(name: str) -> None:
+        async with Loopback(replying(status)) as server:
+            endpoint = await post.endpoint()
+            await post.endpoints.swap(endpoint, replace(endpoint, url=server.url))
+            await sender.run((await post.owe(None, name)).id)
+
+    await post.register("https://192.0.2.1/")
+    for at in range(3):
+        await failing(f"job_{at}")
+        post.clock.advance(200)
+    assert (await post.endpoint()).failing_since == NOW
+    status = "200 OK"
+    await failing("job_3")
+    assert (await post.endpoint()).failing_since is None
+    status = "500 Oops"
+    for at in range(4, 7):
+        await failing(f"job_{at}")
+        post.clock.advance(300)
+    assert (await post.endpoint()).disabled_reason is DisabledReason.FAILING
+
+
+async def test_a_change_by_its_owner_does_not_hide_what_a_try_says(post: Post) -> None:
+    async with Loopback(replying("410 Gone")) as server:
+        await post.register(server.url)
+        delivery = await post.owe(None)
+
+        class Meddled(Endpoints):
+            async def get(self, tenant: str, endpoint_id: str) -> WebhookEndpoint | None:
+                found = await super().get(tenant, endpoint_id)
+                if found is not None and not found.description:
+                    await self.swap(found, replace(found, description="meddled"))
+                return found
+
+        endpoints = Meddled(post.commands)
+        await WebhookSender(
+            post.deliveries,
+            addressees(endpoints, post.clock),
+            post.jobs,
+            post.sender._objects,
+            post.sender._web,
+            clock=post.clock,
+            terms=DeliveryTerms(timeout=2.0),
+        ).run(delivery.id)
+    after = await post.endpoint()
+    assert (after.description, after.disabled_reason) == ("meddled", DisabledReason.GONE)
+
+
+async def test_a_secret_that_cannot_be_opened_is_a_failed_try_that_says_so(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        keyring, _ = Vault(b"another secret of thirty-two letters").new_keyring(NOW)
+        await post.endpoints.add(an_endpoint(url=server.url, keyring=keyring))
+        delivery = await post.owe(None)
+        assert isinstance(await post.sender.run(delivery.id), Again)
+        assert server.connections == 0
+    (one,) = (await post.found(delivery)).tries
+    assert "rotate" in str(one.error)
+
+
+async def test_a_message_to_a_full_lane_leaves_the_queue_and_is_not_sent(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register(server.url)
+        owing = [await post.owe(None, f"job_{at}") for at in range(5)]
+        for one in owing[:4]:
+            assert isinstance(await post.deliveries.begin(one.id), Begun)
+        assert await post.sender.run(owing[4].id) == Settled()
+        assert not await holds(post.commands, WEBHOOK_QUEUE, owing[4].id)
+        assert await post.sender.run(owing[0].id) == Settled()
+        assert await holds(post.commands, WEBHOOK_QUEUE, owing[4].id)
+    assert len(server.requests) == 1
+
+
+async def test_a_message_of_its_own_words_is_sent_as_it_is(post: Post) -> None:
+    async with Loopback(replying("200 OK")) as server:
+        await post.register(server.url)
+        endpoint = await post.endpoint()
+        words = message_to(endpoint, TEST, new_delivery_id(), NOW, data='{"id": "we_1"}')
+        await post.deliveries.owe("acme", [words])
+        await post.sender.run(words.id)
+    message = orjson.loads(server.requests[0][1])
+    assert message["type"] == "webhook_endpoint.test"
+    assert message["data"] == {"id": "we_1"}

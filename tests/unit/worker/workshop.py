@@ -17,6 +17,7 @@ from storage.queue import holds
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from tests.doubles import Clock, FailingObjects, Painter
+from tests.owed import owed
 from tests.samples import a_deployment
 from worker.executor import Executor, Terms
 from worker.imaging import Imaging
@@ -91,7 +92,7 @@ class Workshop:
 
     async def owed(self) -> list[Delivery]:
         """Return every delivery that the tenant is owed."""
-        return await self.deliveries.of_tenant("acme", limit=100)
+        return await owed(self.commands)
 
     async def is_queued(self, job: Job) -> bool:
         """Say whether the queue still knows the job."""

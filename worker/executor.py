@@ -39,6 +39,8 @@ Providers: TypeAlias = Callable[[Deployment], Provider]
 
 Given: TypeAlias = tuple[tuple[Source, ...], Source | None]
 
+_NOTHING_GIVEN: Given = ((), None)
+
 _LAST_WORDS = 5.0
 _NEWER_WAIT = 5.0  # for a worker of the version that wrote the record
 _MOST_ATTEMPTS = 5
@@ -126,9 +128,10 @@ class Executor:
             if not isinstance(step, Pick):
                 return step
             async with step.permit:
-                given = given or await self._given(run)
+                if run.job.open_attempt is None:  # a task that goes on has been given everything
+                    given = given or await self._given(run)
                 await self._begin(run, step)
-                called = await self._attempt(run, step, given)
+                called = await self._attempt(run, step, given or _NOTHING_GIVEN)
             if called.at_work:
                 return await self._park(run, called)
             if not run.job.missing or called.is_final:

@@ -176,7 +176,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule(hand=hands, at=st.integers(0, 2), made=st.booleans(), writes=st.booleans())
     def answer(self, hand: Hand, at: int, made: bool, writes: bool) -> None:
         job = hand.run.job
-        if not self.is_idle(hand) or job.open_attempt is None or at not in job.missing:
+        if not self.is_idle(hand) or job.open_attempt is None:
             return
         number = len(job.attempts)
         image = a_picture(at, attempt=number) if made else a_refusal(at, attempt=number)
@@ -302,6 +302,9 @@ class JobMachine(RuleBasedStateMachine):
             assert made == 0
         if job.status in {JobStatus.QUEUED, JobStatus.EXPIRED}:
             assert job.attempts == ()
+        if not job.is_ended and job.fence is None:
+            assert (job.status is JobStatus.QUEUED) == (job.started_at is None)
+            assert (job.status is JobStatus.QUEUED) == (job.attempts == ())
         for image in job.images:
             self.check_image(image)
 
@@ -337,7 +340,7 @@ class JobMachine(RuleBasedStateMachine):
         self.clock.advance(1000)
         self.reap()
         for job_id in self.seen:
-            self.do(self.run_out(job_id))
+            self.lose_lease(job_id)
         queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token="last", lease=3600)
         for task_id, _ in self.do(queue.claim(1000)).tasks:
             hand = self.begun(queue, task_id)

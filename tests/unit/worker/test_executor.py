@@ -721,6 +721,18 @@ async def test_an_edit_waits_in_the_queue_while_the_objects_are_away(shop: Works
     assert (ended.status, ended.crashes) == (JobStatus.SUCCEEDED, 0)
 
 
+async def test_a_task_that_goes_on_does_not_need_its_images_again(shop: Workshop) -> None:
+    job = await shop.added(a_job(edit=True))
+    await shop.objects.put("t/acme/job_1/in/0.png", PNG, content_type="image/png")
+    painter = TaskPainter(submit("task", hang()), paint())
+    executor = shop.executor(painter, deployments=[a_deployment(timeout=0.05)])
+    assert isinstance(await executor.run(job.id), Again)
+    await shop.objects.delete(["t/acme/job_1/in/0.png"])
+    assert await executor.run(job.id) == Settled()
+    assert (await shop.found(job)).status is JobStatus.SUCCEEDED
+    assert (len(painter.orders), painter.resumed) == (1, ["task-0"])
+
+
 async def test_objects_that_refuse_to_give_an_input_are_our_failure(shop: Workshop) -> None:
     job = await shop.added(a_job(edit=True))
     shop.objects.refuses = True

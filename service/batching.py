@@ -24,9 +24,9 @@ from service.wire.fields import read
 from service.wire.grammar import parse_object
 from storage.batch import PRIORITY, Batch, Place
 from storage.errors import Conflict, Error, Invalid, Missing, TooLarge
-from storage.job import Job, JobStatus
+from storage.job import Job
 from storage.jobs import new_job_id
-from storage.plans import error_line, job_line, renewed
+from storage.plans import error_line, is_answered, job_line, renewed
 from storage.plans import lines as plan_lines
 
 
@@ -168,7 +168,7 @@ async def _lines(call: Call, key: str) -> AsyncGenerator[bytes, None]:
 
 async def _failed(call: Call, job: Job) -> bool:
     made = await call.context.jobs.get(job.tenant, job.id)
-    return made is None or (made.is_ended and made.status is not JobStatus.SUCCEEDED)
+    return not is_answered(made)
 
 
 def _said(error: Error) -> str:

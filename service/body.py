@@ -182,6 +182,7 @@ class _Form:
         self._spool: Spool | None = None
         self._text: bytearray | None = None
         self._outside = 0
+        self._late: list[Spool] = []
 
     async def read(self) -> Body:
         try:
@@ -192,6 +193,7 @@ class _Form:
                 async for chunk in chunks:
                     await self._feed(parser, chunk)
             parser.close()
+            await self._receive_late()
         except BaseException as error:
             self._discard()
             if isinstance(error, ParserLimitReached):
@@ -241,11 +243,11 @@ class _Form:
         if self._spool is not None:
             spool, self._spool = self._spool, None
             plain = self._name.partition("[")[0]
-            # Only the requests of a batch are no image; the purpose comes before the file.
-            lines = self._body.fields.get("purpose") == "batch"
-            receive = self._intake.received_lines if lines else self._intake.received
-            self._body.files.append((plain, await receive(spool, plain)))
             self._body.filenames.append(self._filename)
+            if plain == "file":  # what it should be is said by `purpose`, which may come later
+                self._late.append(spool)
+            else:
+                self._body.files.append((plain, await self._intake.received(spool, plain)))
         elif self._text is not None:
             text, self._text = self._text, None
             try:
@@ -255,9 +257,17 @@ class _Form:
                     "A text field is not valid UTF-8.", param=self._name[:100], code="invalid_form"
                 ) from None
 
+    async def _receive_late(self) -> None:
+        """Take in the files that wait for their purpose: requests of a batch are no image."""
+        lines = self._body.fields.get("purpose") == "batch"
+        receive = self._intake.received_lines if lines else self._intake.received
+        for spool in self._late:
+            self._body.files.append(("file", await receive(spool, "file")))
+
     def _discard(self) -> None:
-        if self._spool is not None:
-            self._spool.discard()
+        for spool in (self._spool, *self._late):
+            if spool is not None:
+                spool.discard()
         self._body.discard()
 
 

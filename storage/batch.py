@@ -50,8 +50,8 @@ class Batch:
     """Many requests of one tenant. Times are Unix seconds.
 
     `plan` tells its plan from any other that was begun for it. `window` is in seconds, from
-    `created_at` on. Of `total` requests, `completed` have made all
-    their images and `failed` have not, those among them that never became a job.
+    `created_at` on. Of `total` requests, `completed` have made
+    images and `failed` none, those among them that never became a job.
     """
 
     id: BatchId

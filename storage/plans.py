@@ -8,7 +8,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from storage.batch import Place
-from storage.job import Job, JobId
+from storage.job import Job, JobId, JobStatus
 from storage.objects import CHUNK, Objects
 
 
@@ -44,6 +44,11 @@ def job_line(custom_id: str, job: Job) -> bytes:
 def error_line(custom_id: str, code: str, message: str) -> bytes:
     """Return the line of a request that is refused."""
     return orjson.dumps({"custom_id": custom_id, "error": [code, message]}) + b"\n"
+
+
+def is_answered(job: Job | None) -> bool:
+    """Say whether a job has ended with images for the one who asked."""
+    return job is not None and job.status in {JobStatus.SUCCEEDED, JobStatus.PARTIAL}
 
 
 def taken_up(job: Job, now: float) -> Job:

@@ -27,10 +27,10 @@ from storage.errors import TooMany, Unavailable
 from storage.file import File, FileId, Purpose
 from storage.files import Files
 from storage.image import ImageStatus
-from storage.job import Job, JobStatus
+from storage.job import Job
 from storage.jobs import Budget, Jobs
 from storage.objects import Objects
-from storage.plans import Line, lines, taken_up
+from storage.plans import Line, is_answered, lines, taken_up
 from storage.tenant import Tenant
 from storage.tenants import Tenants
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
@@ -127,7 +127,7 @@ class Batching:
         for line, job in zip(found, await self._jobs_of(found), strict=True):
             if job is not None and not job.is_ended:
                 break
-            succeeded = job is not None and job.status is JobStatus.SUCCEEDED
+            succeeded = is_answered(job)
             completed, failed = completed + succeeded, failed + (not succeeded)
             place = line.after
         if not found:
@@ -199,8 +199,7 @@ class Batching:
             if not found:
                 return
             for line, job in zip(found, await self._jobs_of(found), strict=True):
-                good = job is not None and job.status in {JobStatus.SUCCEEDED, JobStatus.PARTIAL}
-                (output if good else errors).write(self._answer(batch, line, job))
+                (output if is_answered(job) else errors).write(self._answer(batch, line, job))
             place = found[-1].after
 
     async def _keep(self, batch: Batch, kind: str, path: Path) -> str | None:
@@ -231,7 +230,7 @@ class Batching:
             "response": None,
             "error": None,
         }
-        if job is not None and job.status in {JobStatus.SUCCEEDED, JobStatus.PARTIAL}:
+        if job is not None and is_answered(job):
             body = _body(job, self.public_url)
             answer["response"] = {"status_code": 200, "request_id": job.id, "body": body}
         else:

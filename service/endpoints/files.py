@@ -45,7 +45,8 @@ async def list_(call: Call) -> web.StreamResponse:
     query = query_of(call, {"limit", "purpose"})
     purpose = query.get("purpose")
     if purpose is not None and purpose not in set(Purpose):
-        raise Invalid("It must be vision or user_data.", param="purpose", code="invalid_value")
+        known = ", ".join(Purpose)
+        raise Invalid(f"It must be one of {known}.", param="purpose", code="invalid_value")
     files = await call.context.files.of_tenant(
         call.tenant.id, limit=whole(query, "limit", 100, range(1, 1001))
     )

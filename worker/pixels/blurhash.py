@@ -52,7 +52,7 @@ def _waves(data: bytes) -> list[Colour]:
     rows = [_across(data[3 * _SIDE * y : 3 * _SIDE * (y + 1)]) for y in range(_SIDE)]
     waves: list[Colour] = []
     for v in range(_DOWN):
-        down = [math.cos(math.pi * v * (y + 0.5) / _SIDE) for y in range(_SIDE)]
+        down = [math.cos(math.pi * v * y / _SIDE) for y in range(_SIDE)]
         for u in range(_ACROSS):
             norm = (1 if u == v == 0 else 2) / (_SIDE * _SIDE)
             sums = [
@@ -69,7 +69,7 @@ def _across(row: Sequence[int]) -> list[list[float]]:
 
 
 _COSINES: Final = tuple(
-    [math.cos(math.pi * u * (x + 0.5) / _SIDE) for x in range(_SIDE)] for u in range(_ACROSS)
+    [math.cos(math.pi * u * x / _SIDE) for x in range(_SIDE)] for u in range(_ACROSS)
 )
 
 

@@ -153,6 +153,14 @@ async def test_an_open_batch_that_the_queue_lost_is_queued_again(front: Front) -
     assert await front.queued() == 1
 
 
+async def test_the_file_may_come_before_its_purpose(front: Front) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", orjson.dumps(line("a")), filename="in.jsonl")
+    form.add_field("purpose", "batch")
+    answer = await front.request("POST", "/v1/files", data=form)
+    assert (answer.status, (await answer.json())["purpose"]) == (200, "batch")
+
+
 def test_what_a_job_was_given_to_end_counts_from_when_it_is_made() -> None:
     job = taken_up(a_job(deadline=NOW + 50, created_at=NOW), NOW + 1000)
     assert (job.created_at, job.deadline) == (NOW + 1000, NOW + 1050)

@@ -80,7 +80,7 @@ async def planned_again(call: Call, batch: Batch, old: Batch) -> Batch:
                 job = line.job
                 if job is None or not await _failed(call, job):
                     continue
-                new = renewed(job, new_job_id(), batch.created_at, batch.expires_at)
+                new = renewed(job, new_job_id(), batch)
                 plan.add(job_line(line.custom_id, new), good=True)
             place = found[-1].after
 
@@ -140,7 +140,7 @@ async def _job(call: Call, batch: Batch, body: Body) -> Job:
     asker = replace(asker_of(call), idempotency_key=None)
     job = await call.context.reception.planned(asker, await _draft(call, batch.endpoint, body))
     start_by = min(job.start_by or batch.expires_at, batch.expires_at)
-    return replace(job, priority=PRIORITY, start_by=start_by)
+    return replace(job, priority=PRIORITY, start_by=start_by, batch=batch.id)
 
 
 async def _draft(call: Call, endpoint: str, body: Body) -> Draft:

@@ -235,6 +235,8 @@ def _told(
             image=event.image,
             next_at=now,
         )
+    if job.batch is not None:  # its tenant hears of the whole batch, once
+        return
     for endpoint in endpoints:
         if wants(endpoint.events, event.type):
             yield message_to(endpoint, event.type, new_id(), now, job_id=job.id, image=event.image)

@@ -75,7 +75,7 @@ def job_document(
     queue_position: int | None = None,
 ) -> dict[str, Any]:
     """Return the JSON of a job, without its prompt where it goes to a receiver of webhooks."""
-    return {
+    shown = {
         "id": job.id,
         "object": "job",
         "type": job.type,
@@ -99,6 +99,7 @@ def job_document(
         "metadata": dict(job.metadata),
         "webhook_url": job.webhook_url,
     }
+    return shown if job.batch is None else {**shown, "batch": job.batch}
 
 
 def failure_document(failure: Failure | None) -> dict[str, str] | None:

@@ -68,6 +68,7 @@ class Job:
     may spend on the day of its making. `start_by` and `deadline` are the last moments to start and
     to end; `fence` names the worker run that owns a running job and is None while nobody does.
     `receivers` is the generation of the tenant's webhook endpoints that was seen at its adding.
+    `batch` names the batch that the job is of; such a job is told to its own `webhook_url` alone.
     """
 
     id: JobId
@@ -98,6 +99,7 @@ class Job:
     crashes: int = 0
     request_id: str | None = None
     receivers: int = 0
+    batch: str | None = None
     version: int = 0
     schema: int = SCHEMA
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import orjson
 from pydantic import TypeAdapter
 
-from storage.batch import Place
+from storage.batch import Batch, Place
 from storage.job import Job, JobId, JobStatus
 from storage.objects import CHUNK, Objects
 
@@ -57,9 +57,10 @@ def taken_up(job: Job, now: float) -> Job:
     return replace(job, created_at=now, deadline=deadline)
 
 
-def renewed(job: Job, job_id: JobId, now: float, start_by: float) -> Job:
-    """Return a planned job as another one, planned at `now`."""
-    return replace(taken_up(job, now), id=job_id, start_by=start_by)
+def renewed(job: Job, job_id: JobId, batch: Batch) -> Job:
+    """Return a planned job as another one of another batch."""
+    again = taken_up(job, batch.created_at)
+    return replace(again, id=job_id, start_by=batch.expires_at, batch=batch.id)
 
 
 async def lines(objects: Objects, key: str, start: Place, most: int) -> list[Line]:

@@ -204,6 +204,7 @@ class JobReply(Reply):
     error: FailureReply | None
     metadata: dict[str, str]
     webhook_url: str | None
+    batch: str | None = Field(None, description="The batch that the job is of")
 
 
 class JobListReply(Reply):

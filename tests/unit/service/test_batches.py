@@ -72,7 +72,7 @@ async def test_each_line_becomes_a_job_or_the_reason_why_not(front: Front) -> No
     job = plan[-1].job
     assert job is not None
     assert (job.priority, job.request.n, len(job.images)) == (-1, 2, 2)
-    assert job.start_by == record.expires_at
+    assert (job.start_by, job.batch) == (record.expires_at, record.id)
 
 
 async def test_a_batch_of_edits_keeps_its_images(front: Front) -> None:

@@ -1,12 +1,15 @@
 """A batch: how far it is, and how it ends."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from storage.batch import Batch, BatchId, BatchStatus, Place
+from storage.delivery import DeliveryId, owed
 from storage.errors import Conflict
-from tests.samples import NOW
+from storage.job import JobStatus
+from tests.samples import NOW, a_job, an_endpoint
 
 
 BATCH = Batch(
@@ -56,3 +59,11 @@ def test_cancelling_twice_is_harmless_and_too_late_is_refused() -> None:
     assert cancelling.cancelling(NOW + 1) is cancelling
     with pytest.raises(Conflict):
         BATCH.finalizing(NOW).cancelling(NOW)
+
+
+def test_a_job_of_a_batch_is_told_to_its_own_receiver_alone() -> None:
+    endpoint = an_endpoint()
+    before, after = a_job(), replace(a_job(), status=JobStatus.SUCCEEDED, finished_at=NOW)
+    ids = (DeliveryId(f"msg_{n}") for n in itertools.count())
+    assert owed(before, after, [endpoint], lambda: next(ids), NOW)
+    assert not owed(before, replace(after, batch="batch_1"), [endpoint], lambda: next(ids), NOW)

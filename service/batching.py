@@ -138,7 +138,8 @@ def _check(line: BatchLine, batch: Batch, seen: set[bytes]) -> None:
 
 async def _job(call: Call, batch: Batch, body: Body) -> Job:
     asker = replace(asker_of(call), idempotency_key=None)
-    job = await call.context.reception.planned(asker, await _draft(call, batch.endpoint, body))
+    draft = await _draft(call, batch.endpoint, body)
+    job = await call.context.reception.planned(asker, draft, batch.id)
     start_by = min(job.start_by or batch.expires_at, batch.expires_at)
     return replace(job, priority=PRIORITY, start_by=start_by, batch=batch.id)
 

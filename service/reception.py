@@ -94,11 +94,15 @@ class Reception:
         """Return which networks webhooks may reach although they are not public."""
         return self._allowance
 
-    async def planned(self, asker: Asker, draft: Draft) -> Job:
-        """Return the job that the draft is, with its images kept, to be taken in by a batch."""
+    async def planned(self, asker: Asker, draft: Draft, batch_id: str) -> Job:
+        """Return the job that the draft is, to be taken in later by a batch.
+
+        Its images are kept with the batch: until then nobody knows of the job.
+        """
         job = await self._decided(asker, draft)
-        await self._intake.keep(job.id, job.tenant, draft.given)
-        return job
+        place = JobId(f"{batch_id}/{job.id}")
+        await self._intake.keep(place, job.tenant, draft.given)
+        return replace(job, request=_with_inputs(job.tenant, place, draft))
 
     def quoted(self, asker: Asker, draft: Draft) -> tuple[Job, list[Quote]]:
         """Return the job that the draft would be and what each deployment would charge for it."""

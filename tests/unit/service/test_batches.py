@@ -84,7 +84,13 @@ async def test_a_batch_of_edits_keeps_its_images(front: Front) -> None:
     }
     batch = await begun(front, one, endpoint="/v1/images/edits")
     assert batch["http"] == 200
-    assert any("/in/0.png" in key for key in await front.kept())
+    record = await front.context.batches.find(batch["id"])
+    assert record is not None
+    (planned,) = await lines(front.context.objects, record.plan_key, record.fed, 100)
+    assert planned.job is not None
+    key = planned.job.request.images[0].key
+    assert key == f"{record.folder}{planned.job.id}/in/0.png"
+    assert key in await front.kept()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage import redis_keys
+from storage.batch import Batch
+from storage.batches import Batches, new_batch_id
 from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
 from storage.file import File, Purpose
@@ -313,6 +315,26 @@ async def test_a_sweep_looks_at_nothing_but_the_objects_of_jobs(
     other = await put(objects, "_check/probe.png", age=2 * DAY)
     assert await reaper.sweep() == 0
     assert await kept(objects) == {other}
+
+
+async def test_a_sweep_leaves_a_batch_what_is_its(
+    jobs: Jobs, objects: FullObjects, clock: Clock, commands: Commands
+) -> None:
+    batches = Batches(commands, RetentionSettings())
+    batch = Batch(
+        id=new_batch_id("acme"),
+        tenant="acme",
+        endpoint="/v1/jobs",
+        created_at=NOW,
+        window=3600.0,
+        plan="p",
+    )
+    await batches.add(batch)
+    known = await put(objects, f"{batch.folder}job_1/in/0.png", age=2 * DAY)
+    await put(objects, "t/acme/batch_none/plan-p.jsonl", age=2 * DAY)
+    sweeper = Reaper(jobs, objects, clock=clock, life=DAY, orphan_life=DAY, batches=batches)
+    assert await sweeper.sweep() == 1
+    assert await kept(objects) == {known}
 
 
 async def test_a_sweep_asks_for_each_job_once(

@@ -1,6 +1,7 @@
 """Batches through real processes, some of which are killed on the way."""
 
 import asyncio
+import base64
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tests import images
 from tests.processes import installed
 from tests.receiver import receiving
 
@@ -157,3 +159,23 @@ async def test_a_cancelled_batch_answers_what_it_made_and_the_rest_can_be_resume
         async with client.get("/v1/batches") as answer:
             listed = await answer.json()
         assert [one["id"] for one in listed["data"]] == [again["id"], batch["id"]]
+
+
+async def test_a_batch_of_edits_starts_from_the_images_of_its_lines(tmp_path: Path) -> None:
+    picture = "data:image/png;base64," + base64.b64encode(images.picture(size=(64, 64))).decode()
+    edit = {
+        "custom_id": "night",
+        "method": "POST",
+        "url": "/v1/images/edits",
+        "body": {"prompt": "at night", "images": [picture], "renditions": ["thumbnail"]},
+    }
+    async with installed(tmp_path) as here, here.client() as client:
+        batch = await begun(client, await uploaded(client, [edit]), endpoint="/v1/images/edits")
+        ended = await over(client, batch["id"])
+        assert ended["request_counts"]["completed"] == 1
+        made = await answers(client, ended["output_file_id"])
+        job_id = made["night"]["response"]["body"]["job_id"]
+        async with client.get(f"/v1/jobs/{job_id}") as answer:
+            job = await answer.json()
+        assert (job["type"], job["batch"]) == ("edit", batch["id"])
+        assert [one["name"] for one in job["images"][0]["renditions"]] == ["thumbnail"]

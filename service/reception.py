@@ -212,7 +212,7 @@ class Reception:
                 weight=asker.tenant.weight,
                 idempotency=idempotency,
                 budget=await budget_of(asker.tenant, self._bills, asker.now),
-                seating=_seating(asker.tenant),
+                seating=Seating.of(asker.tenant),
             )
         except (Conflict, Invalid, TooMany):
             await self._intake.forget(kept)
@@ -223,10 +223,6 @@ class Reception:
             return job
         await self._intake.forget(kept)
         return await self._progress.read(job.tenant, added.id)
-
-
-def _seating(tenant: Tenant) -> Seating | None:
-    return Seating(tenant.max_queued) if tenant.is_counted else None
 
 
 def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:

@@ -32,6 +32,7 @@ from storage.line import Argument
 from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
+from storage.tenant import Tenant
 
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
@@ -76,6 +77,11 @@ class Seating:
     """Has a tenant's jobs counted; at most `most` of them may be open at one time."""
 
     most: int | None = None
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> "Seating | None":
+        """Return what holds for a tenant, or None for one whose jobs nobody needs to count."""
+        return cls(tenant.max_queued) if tenant.is_counted else None
 
 
 @dataclass(frozen=True, slots=True)

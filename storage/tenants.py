@@ -65,7 +65,7 @@ class Tenants:
     async def key(self, key_id: str) -> ApiKey | None:
         """Return a key by its public id."""
         document = await self._commands.execute("GET", redis_keys.api_key(key_id))
-        return None if document is None else _KEY.validate_json(document)
+        return None if document is None else read_key(document)
 
     async def change_key(self, key_id: str, change: Callable[[ApiKey], ApiKey]) -> ApiKey | None:
         """Write what `change` makes of a key and return it; None when there is no such key.
@@ -76,7 +76,7 @@ class Tenants:
             read = await self._commands.execute("GET", redis_keys.api_key(key_id))
             if read is None:
                 return None
-            changed = change(_KEY.validate_json(read))
+            changed = change(read_key(read))
             if await self._write_key(read, changed):
                 return changed
         raise Conflict("The key is changing too fast; try again.", code="key_busy")
@@ -106,6 +106,16 @@ class Tenants:
         return bool(await self._commands.eval(scripts.TENANT, keys, args))
 
     async def _write_key(self, read: bytes, key: ApiKey) -> bool:
-        document = _KEY.dump_json(key, exclude_none=True)
+        document = key_document(key)
         keys = [redis_keys.api_key(key.id), redis_keys.api_keys_of(key.tenant)]
         return bool(await self._commands.eval(scripts.KEY, keys, [key.id, read, document]))
+
+
+def key_document(key: ApiKey) -> bytes:
+    """Return what is kept of a key."""
+    return _KEY.dump_json(key, exclude_none=True)
+
+
+def read_key(document: bytes) -> ApiKey:
+    """Return the key of which this is kept."""
+    return _KEY.validate_json(document)

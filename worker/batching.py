@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,7 +29,7 @@ from storage.file import File, FileId, Purpose
 from storage.files import Files
 from storage.image import ImageStatus
 from storage.job import Job
-from storage.jobs import Budget, Jobs
+from storage.jobs import Budget, Jobs, Seating
 from storage.objects import Objects
 from storage.plans import Line, is_answered, lines, taken_up
 from storage.tenant import Tenant
@@ -87,7 +88,9 @@ class Batching:
         if new.feeds(self.clock()) and new.fed.lines - new.settled.lines < WINDOW:
             try:
                 new = await self._fed(new)
-            except TooMany as error:  # the tenant's day is spent
+            except (
+                TooMany
+            ) as error:  # the tenant's day is spent, or it has all the jobs it may have
                 wait = min(error.retry_after, _LONGEST_WAIT)
         if new == batch:
             return wait or PAUSE
@@ -104,11 +107,13 @@ class Batching:
             return replace(batch, status=BatchStatus.FINALIZING)
         now = self.clock()
         jobs = [taken_up(job, now) for line in found if (job := line.job) is not None]
-        budget = await self._budget(tenant, now)
-        for job in jobs if budget is not None else ():  # one by one, for one may be too much
-            await self.jobs.add(job, weight=tenant.weight, budget=budget)
-        if budget is None:
-            await asyncio.gather(*(self.jobs.add(job, weight=tenant.weight) for job in jobs))
+        budget, seating = await self._budget(tenant, now), Seating.of(tenant)
+        adding = partial(self.jobs.add, weight=tenant.weight, budget=budget, seating=seating)
+        if budget is None and seating is None:
+            await asyncio.gather(*map(adding, jobs))
+        else:
+            for job in jobs:  # one by one, for one may be too much
+                await adding(job)
         return replace(batch, fed=found[-1].after)
 
     async def _budget(self, tenant: Tenant, now: float) -> Budget | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from storage.attempt import Attempt, CostSource
+from storage.attempt import ABANDONED, Attempt, CostSource
 from storage.catalog import Deployment
 from storage.catalogs import Catalogs
 from storage.dialect import DIALECTS
@@ -145,7 +145,7 @@ class Router:
         ready = [p for p, moment in zip(picks, moments, strict=True) if moment <= now]
         pick = await self._permitted(job, self._ordered(job, ready)) if ready else None
         if pick is not None:
-            tried = bool(_tries(job, pick.deployment))
+            tried = bool(_refused(job, pick.deployment))
             self._budget.spend(pick.deployment.name, now, retry=tried)
             return pick
         later = [moment - now for moment in moments if moment > now]
@@ -187,7 +187,7 @@ class Router:
 
     def _ready_at(self, job: Job, deployment: Deployment, now: float) -> float:
         """Return when the job may ask the deployment: after its back-off, within the budget."""
-        tries = _tries(job, deployment)
+        tries = _refused(job, deployment)
         if not tries:
             return now
         moment = _last_moment(tries) + _backoff(job.id, len(tries))
@@ -228,7 +228,7 @@ class Router:
         """Say whether waiting for the deployment has gone on, or would go on, for too long."""
         if self._is_switched_off(deployment):
             return True
-        tries = _tries(job, deployment)
+        tries = _refused(job, deployment)
         if tries and now - _last_moment(tries) > GIVE_UP:
             return True
         if self._permits is None:
@@ -248,6 +248,11 @@ class Router:
 
 def _tries(job: Job, deployment: Deployment) -> list[Attempt]:
     return [attempt for attempt in job.attempts if attempt.deployment == deployment.name]
+
+
+def _refused(job: Job, deployment: Deployment) -> list[Attempt]:
+    """Return the tries that the upstream ended, not we: our crashes are no reason to spare it."""
+    return [a for a in _tries(job, deployment) if a.error != ABANDONED]
 
 
 def _last_moment(tries: Sequence[Attempt]) -> float:

@@ -196,6 +196,21 @@ async def test_retries_beyond_the_budget_come_later_and_going_elsewhere_is_none(
         assert await picked(wide, job) == "second"
 
 
+async def test_jobs_whose_worker_died_are_asked_for_again_at_once_and_all_of_them() -> None:
+    shop = router(a_deployment("first"))
+    for number in range(5 * LEAST):
+        left = a_job(f"job_{number}").claimed("run", NOW).attempting("first", "sketch", "run", NOW)
+        assert await picked(shop, left.claimed("next run", NOW)) == "first"
+
+
+async def test_a_job_whose_workers_were_gone_for_long_is_still_made() -> None:
+    begun = NOW - GIVE_UP - 1
+    left = a_job().claimed("run", begun).attempting("first", "sketch", "run", begun)
+    assert (
+        await picked(router(a_deployment("first")), left.claimed("next run", begun + 1)) == "first"
+    )
+
+
 async def test_a_job_that_waited_for_too_long_ends_with_its_last_error() -> None:
     job = tried(a_job(), "first", at=NOW - GIVE_UP - 1)
     failure = await refused(router(a_deployment()), job)

@@ -5,10 +5,12 @@ are believed for a few seconds; a job says how many changes of them it has seen 
 so an endpoint that was there before a job is told all of it.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -45,23 +47,42 @@ class KnownReceivers:
         self._commands = commands
         self._clock = clock
         self._known: dict[str, tuple[Receivers, float]] = {}
+        self._reading: dict[str, asyncio.Task[Receivers]] = {}
 
     async def of(self, tenant: str, *, since: int = 0) -> Receivers:
         """Return a tenant's endpoints with at least the changes up to the generation `since`."""
-        now = self._clock()
         known = self._known.get(tenant)
-        if known is not None and now < known[1] and known[0].generation >= since:
+        if known is not None and self._clock() < known[1] and known[0].generation >= since:
             return known[0]
-        rows = await self._commands.execute("HGETALL", redis_keys.endpoints_of(tenant))
-        found = _receivers(_mapping(rows))
-        if len(self._known) >= MOST_REMEMBERED:
-            self._known.clear()
-        self._known[tenant] = (found, now + BELIEVED)
-        return found
+        # Many jobs of one tenant come together; one of them asks for all.
+        reading = self._reading.get(tenant)
+        if reading is None:
+            reading = self._reading[tenant] = asyncio.create_task(self._read(tenant))
+            reading.add_done_callback(partial(self._has_read, tenant))
+        found = await asyncio.shield(reading)
+        return found if found.generation >= since else await self._read(tenant)
 
     def forget(self, tenant: str) -> None:
         """Read a tenant's endpoints anew when they are next asked for."""
         self._known.pop(tenant, None)
+        self._reading.pop(tenant, None)
+
+    async def _read(self, tenant: str) -> Receivers:
+        until = self._clock() + BELIEVED
+        rows = await self._commands.execute("HGETALL", redis_keys.endpoints_of(tenant))
+        found = _receivers(_mapping(rows))
+        known = self._known.get(tenant)
+        if known is None or known[0].generation <= found.generation:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[tenant] = (found, until)
+        return found
+
+    def _has_read(self, tenant: str, reading: "asyncio.Task[Receivers]") -> None:
+        if self._reading.get(tenant) is reading:
+            del self._reading[tenant]
+        if not reading.cancelled():
+            reading.exception()  # whoever waits gets it; nobody may wait any more
 
 
 class Endpoints:
@@ -192,6 +213,7 @@ class Endpoints:
             redis_keys.endpoints_of(tenant),
             redis_keys.public_keys("" if ring is None else ring.id),
             redis_keys.endpoint_counts(name),
+            redis_keys.flows(redis_keys.IMAGE_QUEUE),
             *owed.keys,
         ]
         args: list[Argument] = [
@@ -200,7 +222,7 @@ class Endpoints:
             "" if record is None else _document(record),
             MOST_ENDPOINTS if name != _OWN else MOST_ENDPOINTS + 1,
             "" if record is None else _public(record.keyring),
-            int(changes),
+            redis_keys.generation_field(tenant) if changes else "",
             *owed.args,
         ]
         done: int = await self._commands.eval(scripts.ENDPOINT, keys, args)

@@ -93,6 +93,11 @@ def endpoints_of(tenant: str) -> str:
     return f"darkroom:{{{tenant}}}:webhook-endpoints"
 
 
+def generation_field(tenant: str) -> str:
+    """Return the field, beside the flows of a queue, of a tenant's generation of endpoints."""
+    return f"endpoints of {tenant}"
+
+
 def endpoint_counts(endpoint_id: str) -> str:
     """Return the key of what became of an endpoint's messages."""
     return f"darkroom:webhook-endpoint:{endpoint_id}:counts"

@@ -1,11 +1,16 @@
-"""The Lua scripts: each is one step that happens wholly or not at all."""
+"""The Lua scripts: each is one step that happens wholly or not at all.
+
+They are sent as text each time, so what is said to their readers is left at home.
+"""
 
 from pathlib import Path
 from typing import Final
 
 
 def _read(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.lua").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / f"{name}.lua").read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
 
 
 # Whatever gives a job its place in the queue shares a beginning.

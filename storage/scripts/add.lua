@@ -2,13 +2,13 @@
 -- or nothing at all.
 --
 -- KEYS  1 job  2 tenant's jobs  3 appointments  4 payload  5 queue  6 wake  7 flows  8 committed
---       9 tenant's webhook endpoints  10 idempotency  11 seats  12 taken  13 standing  14 all standing
---       15 timely wake  then what `owe` takes
+--       9 idempotency  10 seats  11 taken  12 standing  13 all standing  14 timely wake
+--       then what `owe` takes
 -- ARGV  1 id  2 document  3 created (µs)  4 first appointment (s)  5 payload  6 step
 --       7 fingerprint, or empty  8 idempotency life (ms)  9 limit of the day, or -1 for none  10 to set
 --       aside  11 spent before anything was set aside  12 most open jobs, -1 for any number, empty when they
 --       are not counted  13 order among those that stand  14 generation of the endpoints that was
---       read  15 how many flows  then the job's own flow and the flows before it, then what `owe` takes
+--       read  15 its field beside the flows  16 how many flows  then the job's own flow and the flows before it, then what `owe` takes
 -- Returns {1} when added, also when exactly this job was added before, {0, id} for the job that this key
 -- made before, {-1} when the key was used for another request, {-2} when the day's limit is reached, {-3}
 -- when the tenant has as many open jobs as it may have, {-4} when its endpoints are others by now.
@@ -20,7 +20,7 @@ local function refused(...)
   return {...}
 end
 
-local idempotency = ARGV[7] ~= '' and KEYS[10]
+local idempotency = ARGV[7] ~= '' and KEYS[9]
 if idempotency then
   local known = redis.call('GET', idempotency)
   if known then
@@ -31,10 +31,13 @@ if idempotency then
     end  -- else the job was deleted: the key is free again
   end
 end
-if (redis.call('HGET', KEYS[9], 'generation') or '0') ~= ARGV[14] then return refused(-4) end
+local after_flows = 17 + tonumber(ARGV[16])
+local places = redis.call('HMGET', KEYS[7], ARGV[15], 'served', unpack(ARGV, 17, after_flows - 1))
+local generation = table.remove(places, 1)
+if generation and generation ~= ARGV[14] then return refused(-4) end
 local stands = false
 if ARGV[12] ~= '' then
-  local seats, taken, standing = KEYS[11], KEYS[12], KEYS[13]
+  local seats, taken, standing = KEYS[10], KEYS[11], KEYS[12]
   local seated, most = redis.call('SCARD', taken), tonumber(ARGV[12])
   if most >= 0 and seated + redis.call('ZCARD', standing) >= most then return refused(-3) end
   stands = seated >= tonumber(redis.call('GET', seats) or math.huge)
@@ -49,16 +52,15 @@ if idempotency then redis.call('SET', idempotency, ARGV[7] .. ' ' .. ARGV[1], 'P
 redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2], 'step', ARGV[6])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[5])
-local after_flows = 16 + tonumber(ARGV[15])
-if #ARGV >= after_flows then owe(KEYS[1], 16, after_flows) end
+if #ARGV >= after_flows then owe(KEYS[1], 15, after_flows) end
 if ARGV[12] ~= '' then
-  redis.call('HSET', KEYS[1], 'flow', ARGV[16])
+  redis.call('HSET', KEYS[1], 'flow', ARGV[17])
   if stands then
-    redis.call('ZADD', KEYS[13], ARGV[13], ARGV[1])
-    redis.call('INCR', KEYS[14])
+    redis.call('ZADD', KEYS[12], ARGV[13], ARGV[1])
+    redis.call('INCR', KEYS[13])
     return {1}
   end
-  redis.call('SADD', KEYS[12], ARGV[1])
+  redis.call('SADD', KEYS[11], ARGV[1])
 end
-queue_up(KEYS[5], KEYS[7], KEYS[6], KEYS[15], ARGV[1], ARGV[6], unpack(ARGV, 16, after_flows - 1))
+queue_up(KEYS[5], KEYS[7], KEYS[6], KEYS[14], ARGV[1], ARGV[6], ARGV[17], places)
 return {1}

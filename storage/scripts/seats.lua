@@ -18,7 +18,8 @@ local function seat(limit, taken, standing, all_standing, queue, flows, wake, ti
       local urgent = {}
       for above = priority + 1, 1 do urgent[#urgent + 1] = string.format('%s:%d', tenant, above) end
       redis.call('SADD', taken, id)
-      queue_up(queue, flows, wake, timely, id, step, flow, unpack(urgent))
+      local places = redis.call('HMGET', flows, 'served', flow, unpack(urgent))
+      queue_up(queue, flows, wake, timely, id, step, flow, places)
       seated = seated + 1
     end
   end

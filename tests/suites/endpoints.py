@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,10 +10,11 @@ from storage import redis_keys
 from storage.delivery import message_to
 from storage.endpoint import MOST_ENDPOINTS, DisabledReason
 from storage.endpoints import BELIEVED, Endpoints, KnownReceivers, new_endpoint_id
-from storage.errors import Error, Invalid
+from storage.errors import Error, Invalid, Unavailable
 from storage.event import ENDINGS
 from storage.jobs import Jobs
 from storage.keyring import Keyring
+from storage.line import Argument
 from storage.outbox import new_delivery_id
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
@@ -92,7 +94,8 @@ class EndpointsSuite:
         assert await endpoints.remove(endpoint)
         assert await endpoints.remove(endpoint), "saying it twice is harmless"
         assert await endpoints.get("acme", endpoint.id) is None
-        assert await commands.execute("KEYS", "*") == [redis_keys.endpoints_of("acme").encode()]
+        left = {key.decode() for key in await commands.execute("KEYS", "*")}
+        assert left == {redis_keys.endpoints_of("acme"), redis_keys.flows(redis_keys.IMAGE_QUEUE)}
         assert await commands.execute("HKEYS", redis_keys.endpoints_of("acme")) == [b"generation"]
 
     async def test_an_endpoint_that_somebody_else_wrote_is_not_removed(
@@ -180,6 +183,39 @@ class EndpointsSuite:
         assert (await known.of("acme")).endpoints == ()
         clock.advance(0.1)
         assert len((await known.of("acme")).endpoints) == 1
+
+    async def test_many_who_ask_at_once_cause_one_read(self, commands: Commands) -> None:
+        class Counting(Commands):
+            reads = 0
+
+            async def execute(self, *command: Argument) -> Any:
+                self.reads += 1
+                return await commands.execute(*command)
+
+        counting = Counting(commands.redis)
+        known = KnownReceivers(counting)
+        await asyncio.gather(*(known.of("acme") for _ in range(50)))
+        assert counting.reads == 1
+
+    async def test_an_outage_is_told_to_all_who_ask_and_remembered_by_nobody(
+        self, commands: Commands
+    ) -> None:
+        class Away(Commands):
+            away = True
+
+            async def execute(self, *command: Argument) -> Any:
+                if self.away:
+                    raise Unavailable("The job store does not answer.")
+                return await commands.execute(*command)
+
+        away = Away(commands.redis)
+        known = KnownReceivers(away)
+        answers = await asyncio.gather(
+            *(known.of("acme") for _ in range(5)), return_exceptions=True
+        )
+        assert all(isinstance(one, Unavailable) for one in answers)
+        away.away = False
+        assert (await known.of("acme")).endpoints == ()
 
     async def test_who_has_seen_more_is_not_told_less(
         self, endpoints: Endpoints, commands: Commands

@@ -267,7 +267,8 @@ class QueueSuite:
     async def test_a_newcomer_is_served_next_however_much_another_has_queued(
         self, jobs: Jobs, queue: Queue
     ) -> None:
-        await asyncio.gather(*(jobs.add(a_job(f"a_{at:04}")) for at in range(1000)))
+        for start in range(0, 1000, 100):  # a fake Redis is slow to read a thousand at once
+            await asyncio.gather(*(jobs.add(a_job(f"a_{start + at:04}")) for at in range(100)))
         for _ in range(3):
             await queue.claim(32)
         await jobs.add(a_job("newcomer", tenant="globex"))

@@ -130,7 +130,7 @@ async def ledger(*, jobs: int = 1000, seed: int = 7) -> LedgerSeen:
     dice = random.Random(seed)
     dialects = tuple(_DEPLOYMENTS)
     faults, weights = zip(*_FAULTS, strict=True)
-    async with running(catalog(dialects, 4), workers=2, **LEASE) as here, here.client() as client:
+    async with running(catalog(dialects, 12), workers=2, **LEASE) as here, here.client() as client:
         ids = []
         for number in range(jobs):
             dialect = dialects[number % len(dialects)]
@@ -217,7 +217,7 @@ async def tasks(
         ids = []
         begun = time.monotonic()
         for number in range(jobs):
-            slow = "[[ack:0.15]]" if number % 3 == 0 else ""
+            slow = "[[ack:0.5]]" if number % 2 == 0 else ""
             prompt = f"task {number} [[slow:0.5]] {slow}"
             ids.append(await submit(client, TASKS[number % len(TASKS)], prompt))
             due = begun + (number + 1) * kills * every / jobs

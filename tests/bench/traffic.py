@@ -175,7 +175,10 @@ class LimitSeen:
 async def limit(
     *, limit: int = 7, seconds: float = 60.0, call: float = 1.0, kill_every: float = 0.0
 ) -> LimitSeen:
-    """Load a limited deployment from three workers, some of which die."""
+    """Load a limited deployment from three workers, some of which die.
+
+    A call that lost its worker goes on at the upstream, so it must be shorter than the lease.
+    """
     catalog = LIMITED.replace("{limit}", str(limit))
     async with running(catalog, workers=3, **LEASE) as here, here.client() as client:
         count = int(limit * seconds / call) + 3 * limit
@@ -359,7 +362,7 @@ async def outage(*, seconds: float = 60.0, rate: float = 5.0) -> OutageSeen:
 async def run() -> list[Row]:
     """Run every trial at full length."""
     rows = []
-    seen = await limit()
+    seen = await limit(call=2.0)
     rows += _limit_rows(seen, "without kills")
     rows += _limit_rows(await limit(kill_every=12.0), "with a kill each 12 s")
     paused = await pause()

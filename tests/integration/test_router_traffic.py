@@ -10,7 +10,7 @@ from tests.bench import traffic
 
 
 async def test_a_limit_is_kept_and_used_over_workers() -> None:
-    seen = await traffic.limit(seconds=12)
+    seen = await traffic.limit(seconds=12, call=2.0)
     assert seen.succeeded == seen.jobs
     assert seen.most == seen.limit
     assert seen.use >= 0.9  # 95 % and more on a machine that does nothing else

@@ -6,7 +6,7 @@ upstreams are left out. `DARKROOM_TEST_EXAMPLES=2000` tries that many lives.
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,15 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from storage import redis_keys
 from storage.attempt import UNKNOWN, Attempt, AttemptStatus, Cost, CostSource
@@ -47,6 +39,9 @@ T = TypeVar("T")
 BROKEN = Failure(code=FailureCode.UPSTREAM_ERROR, message="Broken.")
 PAID = Cost(0.05, CostSource.REPORTED)
 HOOK = "https://example.com/hook"
+MOST_JOBS = 4
+MOST_HANDS = 4
+PLACES = st.integers(0, 11)  # which of those at hand
 
 
 @dataclass(eq=False)
@@ -61,14 +56,12 @@ class Hand:
 class JobMachine(RuleBasedStateMachine):
     """Whatever happens, a job ends once, keeps what it made, and forgets no attempt."""
 
-    hands: Bundle[Hand] = Bundle("hands")
-    ids: Bundle[str] = Bundle("ids")
-
-    @initialize()
-    def open(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock(NOW)
+        self.hands: list[Hand] = []
         self.seen: dict[str, Job] = {}
         self.astray: set[str] = set()
         self.losses = 0
@@ -89,14 +82,14 @@ class JobMachine(RuleBasedStateMachine):
 
     # -- the service -------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.seen) < MOST_JOBS)
     @rule(
-        target=ids,
         n=st.integers(1, 3),
         hook=st.booleans(),
         start_by=st.none() | st.floats(1, 100),
         deadline=st.none() | st.floats(1, 300),
     )
-    def add(self, n: int, hook: bool, start_by: float | None, deadline: float | None) -> str:
+    def add(self, n: int, hook: bool, start_by: float | None, deadline: float | None) -> None:
         self.count += 1
         now = self.clock()
         job = a_job(
@@ -109,20 +102,11 @@ class JobMachine(RuleBasedStateMachine):
         )
         self.do(self.jobs.add(job))
         self.seen[job.id] = job
-        return job.id
 
-    @rule(job_id=ids)
-    def add_again(self, job_id: str) -> None:
-        first = replace(a_job(job_id), images=self.seen[job_id].images)
-        self.do(self.jobs.add(first))
+    def add_again(self, job: Job) -> None:
+        self.do(self.jobs.add(replace(a_job(job.id), images=job.images)))
 
-    @rule(job_id=ids)
-    def cancel(self, job_id: str) -> None:
-        job = self.found(job_id)
-        if job.is_ended:
-            with pytest.raises(Superseded):
-                job.cancelled(self.clock())
-            return
+    def cancel(self, job: Job) -> None:
         ended = job.cancelled(self.clock())
         written = self.do(self.jobs.swap(job, ended))
         assert written is not None
@@ -130,12 +114,14 @@ class JobMachine(RuleBasedStateMachine):
 
     # -- the workers -------------------------------------------------------------------------------
 
-    @rule(target=hands, most=st.integers(1, 2))
-    def claim(self, most: int) -> Any:
+    @precondition(lambda self: self.open_jobs() and len(self.hands) < MOST_HANDS)
+    @rule(most=st.integers(1, 2))
+    def claim(self, most: int) -> None:
         self.count += 1
         queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token=f"w{self.count}", lease=3600)
-        taken = self.do(queue.claim(most)).tasks
-        return multiple(*(hand for task_id, _ in taken if (hand := self.begun(queue, task_id))))
+        for task_id, _ in self.do(queue.claim(most)).tasks:
+            if (hand := self.begun(queue, task_id)) is not None:
+                self.hands.append(hand)
 
     def begun(self, queue: Queue, task_id: str) -> Hand | None:
         job = self.found(task_id)
@@ -149,10 +135,9 @@ class JobMachine(RuleBasedStateMachine):
         hand.run.say(lambda job: job.claimed(hand.run.fence, now))
         return hand
 
-    def write(self, hand: Hand, change: Any = None) -> None:
+    def write(self, hand: Hand, change: Callable[[Job], Job] | None = None) -> None:
         """Let a hand write; it must be refused when the record is not as it knows it."""
-        before = self.found(hand.run.job.id)
-        is_current = before == hand.run._stored
+        is_current = self.found(hand.run.job.id) == hand.run._stored
         try:
             self.do(hand.run.write(change))
         except Superseded:
@@ -161,96 +146,107 @@ class JobMachine(RuleBasedStateMachine):
         else:
             assert is_current
 
-    @rule(hand=hands)
-    def attempt(self, hand: Hand) -> None:
-        if self.is_idle(hand) and hand.run.job.open_attempt is None:
-            fence, now = hand.run.fence, self.clock()
-            self.write(hand, lambda job: job.attempting("first", "sketch", fence, now))
+    @precondition(lambda self: self.at_work(is_open=False))
+    @rule(at=PLACES)
+    def attempt(self, at: int) -> None:
+        hand = self.one_of(self.at_work(is_open=False), at)
+        fence, now = hand.run.fence, self.clock()
+        self.write(hand, lambda job: job.attempting("first", "sketch", fence, now))
 
-    @rule(hand=hands, at=st.integers(0, 2))
-    def submit(self, hand: Hand, at: int) -> None:
-        job = hand.run.job
-        if self.is_idle(hand) and job.open_attempt is not None and at in job.missing:
-            self.write(hand, lambda job: job.submitted(at, f"task-{at}", hand.run.fence))
+    @precondition(lambda self: self.at_work(is_open=True))
+    @rule(at=PLACES, index=st.integers(0, 2))
+    def submit(self, at: int, index: int) -> None:
+        hand = self.one_of(self.at_work(is_open=True), at)
+        self.write(hand, lambda job: job.submitted(index, f"task-{index}", hand.run.fence))
 
-    @rule(hand=hands, at=st.integers(0, 2), made=st.booleans(), writes=st.booleans())
-    def answer(self, hand: Hand, at: int, made: bool, writes: bool) -> None:
-        job = hand.run.job
-        if not self.is_idle(hand) or job.open_attempt is None:
-            return
-        number = len(job.attempts)
-        image = a_picture(at, attempt=number) if made else a_refusal(at, attempt=number)
-        fence = hand.run.fence
-        hand.run.say(lambda job: job.progressed(fence, [image], PAID))
+    @precondition(lambda self: self.at_work(is_open=True))
+    @rule(
+        at=PLACES,
+        made=st.sets(st.integers(0, 2), min_size=1),
+        refused=st.sets(st.integers(0, 2), max_size=1),
+        writes=st.booleans(),
+    )
+    def answer(self, at: int, made: set[int], refused: set[int], writes: bool) -> None:
+        hand = self.one_of(self.at_work(is_open=True), at)
+        number, fence = len(hand.run.job.attempts), hand.run.fence
+        images = [a_picture(index, attempt=number) for index in made - refused]
+        images += [a_refusal(index, attempt=number) for index in refused]
+        hand.run.say(lambda job: job.progressed(fence, images, PAID))
         if writes:
             self.write(hand)
 
+    @precondition(lambda self: self.at_work(is_open=True))
     @rule(
-        hand=hands,
+        at=PLACES,
         status=st.sampled_from(
             [AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, AttemptStatus.OUTCOME_UNKNOWN]
         ),
     )
-    def close(self, hand: Hand, status: AttemptStatus) -> None:
-        if self.is_idle(hand) and hand.run.job.open_attempt is not None:
-            fence, now = hand.run.fence, self.clock()
-            hand.run.say(lambda job: job.progressed(fence, (), UNKNOWN))
-            hand.run.say(lambda job: job.attempted(fence, now, status, error=BROKEN))
+    def close(self, at: int, status: AttemptStatus) -> None:
+        hand = self.one_of(self.at_work(is_open=True), at)
+        fence, now = hand.run.fence, self.clock()
+        hand.run.say(lambda job: job.progressed(fence, (), UNKNOWN))
+        hand.run.say(lambda job: job.attempted(fence, now, status, error=BROKEN))
 
-    @rule(hand=consumes(hands))
+    @precondition(lambda self: self.at_work())
+    @rule(at=PLACES, how=st.sampled_from(["settle", "hand over", "hand over for later", "crash"]))
+    def leave(self, at: int, how: str) -> None:
+        hand = self.one_of(self.at_work(), at)
+        if how == "settle":
+            self.settle(hand)
+        elif how == "crash":  # its lease has yet to run out
+            self.hands.remove(hand)
+            self.losses += 1
+        else:
+            self.hand_over(hand, 0.0 if how == "hand over" else 3600.0)
+
     def settle(self, hand: Hand) -> None:
-        if self.is_idle(hand):
-            fence, now = hand.run.fence, self.clock()
-            self.write(hand, lambda job: job.settled(fence, now, BROKEN))
+        fence, now = hand.run.fence, self.clock()
+        self.write(hand, lambda job: job.settled(fence, now, BROKEN))
 
-    @rule(hand=consumes(hands), after=st.sampled_from([0.0, 3600.0]))
     def hand_over(self, hand: Hand, after: float) -> None:
-        if self.is_idle(hand):
-            fence, now = hand.run.fence, self.clock()
-            self.write(hand, lambda job: job.handed_over(fence, now))
+        fence, now = hand.run.fence, self.clock()
+        self.hands.remove(hand)
+        self.write(hand, lambda job: job.handed_over(fence, now))
         self.do(hand.queue.put_back(hand.run.job.id, after))
 
-    @rule(hand=consumes(hands))
-    def crash(self, hand: Hand) -> None:
-        self.losses += 1
-
-    @rule(hand=consumes(hands))
-    def account_late(self, hand: Hand) -> None:
+    @precondition(lambda self: any(hand.is_lost for hand in self.hands))
+    @rule(at=PLACES)
+    def account_late(self, at: int) -> None:
         """Put what a call cost on the bill of a job that ended without it."""
-        job, mine = self.found(hand.run.job.id), hand.run.job.attempts
-        number = len(mine)
-        self.losses += 1
-        if not job.is_ended or not mine or len(job.attempts) < number:
+        hand = self.one_of([hand for hand in self.hands if hand.is_lost], at)
+        self.hands.remove(hand)
+        job, number = self.found(hand.run.job.id), len(hand.run.job.attempts)
+        if not job.is_ended or not 0 < number <= len(job.attempts):
             return
         if job.attempts[number - 1].fence == hand.run.fence:
-            self.do(self.jobs.swap(job, job.accounted(number, PAID, None)))
+            assert self.do(self.jobs.swap(job, job.accounted(number, PAID, None))) is not None
 
     # -- what befalls them all ---------------------------------------------------------------------
 
-    @rule(job_id=ids)
-    def lose_lease(self, job_id: str) -> None:
-        """Let the lease of a job run out, whether its worker lives or not."""
-        self.losses += 1
-        self.do(self.run_out(job_id))
+    @precondition(lambda self: self.open_jobs())
+    @rule(at=PLACES, what=st.sampled_from(["cancel", "add again", "lose lease", "lose entry"]))
+    def befall(self, at: int, what: str) -> None:
+        job = self.one_of(self.open_jobs(), at)
+        if what == "cancel":
+            self.cancel(job)
+        elif what == "add again":
+            self.add_again(job)
+        elif what == "lose lease":  # whether its worker lives or not
+            self.losses += 1
+            self.do(self.run_out(job.id))
+        else:
+            self.losses += 1
+            self.do(self.lose_entry(job.id))
+            self.astray.add(job.id)
 
-    @rule(job_id=ids)
-    def lose_queue_entry(self, job_id: str) -> None:
-        self.losses += 1
-
-        async def lose() -> None:
-            await self.commands.execute("ZREM", redis_keys.IMAGE_QUEUE, job_id)
-            await self.commands.execute(
-                "DEL", redis_keys.payload(job_id), redis_keys.in_progress(job_id)
-            )
-
-        self.do(lose())
-        self.astray.add(job_id)
-
-    @rule(seconds=st.floats(0.1, 200))
-    def time_passes(self, seconds: float) -> None:
+    @precondition(lambda self: self.seen)
+    @rule(seconds=st.floats(0.1, 100), reaps=st.booleans())
+    def time_passes(self, seconds: float, reaps: bool) -> None:
         self.clock.advance(seconds)
+        if reaps:
+            self.reap()
 
-    @rule()
     def reap(self) -> None:
         due = set(self.do(self.jobs.due(self.clock(), 1000)))
         self.do(self.reaper.look())
@@ -260,7 +256,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        for job_id, before in getattr(self, "seen", {}).items():
+        for job_id, before in self.seen.items():
             job = self.found(job_id)
             self.check_step(before, job)
             self.check_whole(job)
@@ -325,8 +321,6 @@ class JobMachine(RuleBasedStateMachine):
     # -- the end -----------------------------------------------------------------------------------
 
     def teardown(self) -> None:
-        if not hasattr(self, "seen"):
-            return
         try:
             self.bring_everything_to_its_end()
         finally:
@@ -340,13 +334,13 @@ class JobMachine(RuleBasedStateMachine):
         self.clock.advance(1000)
         self.reap()
         for job_id in self.seen:
-            self.lose_lease(job_id)
+            self.losses += 1
+            self.do(self.run_out(job_id))
         queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token="last", lease=3600)
         for task_id, _ in self.do(queue.claim(1000)).tasks:
             hand = self.begun(queue, task_id)
             if hand is not None:
-                fence = hand.run.fence
-                self.write(hand, lambda job, fence=fence: job.settled(fence, self.clock(), BROKEN))
+                self.settle(hand)
         assert all(self.found(job_id).is_ended for job_id in self.seen)
         self.nothing_is_lost()
 
@@ -357,8 +351,28 @@ class JobMachine(RuleBasedStateMachine):
         assert job is not None
         return job
 
-    def is_idle(self, hand: Hand) -> bool:
-        return not hand.is_lost and not hand.run.job.is_ended
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs that have not ended, as they are on record."""
+        return [job for job in self.seen.values() if not job.is_ended]
+
+    def at_work(self, *, is_open: bool | None = None) -> list[Hand]:
+        """Return the workers that believe to have a job, with an open attempt or without."""
+        return [
+            hand
+            for hand in self.hands
+            if not hand.is_lost
+            and not hand.run.job.is_ended
+            and is_open in {None, hand.run.job.open_attempt is not None}
+        ]
+
+    def one_of(self, things: list[T], at: int) -> T:
+        return things[at % len(things)]
+
+    async def lose_entry(self, job_id: str) -> None:
+        await self.commands.execute("ZREM", redis_keys.IMAGE_QUEUE, job_id)
+        await self.commands.execute(
+            "DEL", redis_keys.payload(job_id), redis_keys.in_progress(job_id)
+        )
 
     async def run_out(self, job_id: str) -> None:
         await self.commands.execute("DEL", redis_keys.in_progress(job_id))

@@ -34,9 +34,9 @@ _ERRORS: Final = {
     "503": "Something that we stand on does not answer; see Retry-After",
     "504": "The job did not end in time; Location leads to it",
 }
-_EVERY: Final = ("400", "401", "403", "404", "500", "503")
+_EVERY: Final = ("400", "401", "403", "404", "409", "429", "500", "503")
 _WITH_BODY: Final = ("408", "413", "415")
-_SUBMITTING: Final = ("409", "422", "429", "502", "504")
+_SUBMITTING: Final = ("422", "502", "504")
 _WORDS: Final = (
     "Image jobs behind OpenAI's image API. Every image is a job that can be waited for, polled, "
     "streamed or told by a webhook. JSON is read strictly: one object, no name twice, no number in "
@@ -80,6 +80,8 @@ class Described(Protocol):
     def submits(self) -> bool: ...
     @property
     def streams(self) -> bool: ...
+    @property
+    def many(self) -> type[BaseModel] | None: ...
 
 
 class OpenDescribed(Protocol):
@@ -127,7 +129,9 @@ def _schemas(routes: Sequence[Described]) -> Mapping[str, Any]:
         (ErrorReply, JobReply, JobMessage, EndpointMessage)
     )
     for route in routes:
-        models.update(dict.fromkeys(filter(None, (route.json, route.form, route.shows))))
+        models.update(
+            dict.fromkeys(filter(None, (route.json, route.form, route.shows, route.many)))
+        )
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     found: Mapping[str, Any] = schemas["$defs"]
     return found
@@ -199,7 +203,9 @@ def _query_parameter(query: Any) -> dict[str, Any]:
 def _bodies(route: Described, schemas: Mapping[str, Any]) -> dict[str, Any]:
     bodies: dict[str, Any] = {}
     if route.json is not None:
-        bodies[_JSON] = {"schema": _ref(route.json)}
+        one = _ref(route.json)
+        several = {"type": "array", "items": one, "minItems": 1, "maxItems": 100}
+        bodies[_JSON] = {"schema": one if route.many is None else {"anyOf": [one, several]}}
     if route.form is not None:
         fields = schemas[route.form.__name__]
         files = {name: _file(name) for name in route.files}
@@ -219,17 +225,22 @@ def _responses(route: Described) -> dict[str, Any]:
         codes += _WITH_BODY
     if route.submits:
         codes += _SUBMITTING
-    elif route.method in {"POST", "DELETE"}:
-        codes.append("409")
     answers = {str(route.status): _answer(route)}
     if route.submits:
         accepted = "The job, which goes on; Location leads to it"
-        answers["202"] = {"description": accepted, "content": {_JSON: {"schema": _ref(JobReply)}}}
+        shown = _any(JobReply, route.many)
+        answers["202"] = {"description": accepted, "content": {_JSON: {"schema": shown}}}
         answers.setdefault("200", _answer(route))
     if route.shows is None:
         answers.update(_bytes(route))
     errors = {code: _error(code) for code in sorted(set(codes))}
+    if route.many is not None:
+        errors["400"]["content"][_JSON]["schema"] = _any(ErrorReply, route.many)
     return {**answers, **errors}
+
+
+def _any(one: type[BaseModel], other: type[BaseModel] | None) -> dict[str, Any]:
+    return _ref(one) if other is None else {"anyOf": [_ref(one), _ref(other)]}
 
 
 def _answer(route: Described) -> dict[str, Any]:
@@ -237,7 +248,7 @@ def _answer(route: Described) -> dict[str, Any]:
     if route.shows is not None:
         content[_JSON] = {"schema": _ref(route.shows)}
     if route.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     said = _summary(route.shows) if route.shows is not None else "Events, up to the end"
     return {"description": said, "content": content}
 
@@ -307,5 +318,5 @@ def _webhook(event: str) -> dict[str, Any]:
     }
 
 
-def _ref(model: type[BaseModel]) -> dict[str, str]:
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": _REF.format(model=model.__name__)}

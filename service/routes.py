@@ -75,8 +75,8 @@ class Route:
     `json` and `form` are the models of the bodies it takes, `files` the files of the form. `shows`
     is the model of its answer; without one it sends bytes. `submits`: `Prefer` and
     `Idempotency-Key` hold, the answer may be a 202 with the job, and limits are asked before the
-    body is read. `streams`: the answer may come
-    as server-sent events.
+    body is read. `streams`: the answer may come as server-sent events. `many` is the model of the
+    answer to an array of what it takes.
     """
 
     method: str
@@ -91,6 +91,7 @@ class Route:
     status: int = 200
     submits: bool = False
     streams: bool = False
+    many: type[BaseModel] | None = None
 
 
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12}
@@ -212,6 +213,7 @@ _WEBHOOKS = (
 ROUTES = (
     Route(
         *("POST", "/v1/jobs", jobs.create, _SUBMIT, replies.JobReply),
+        many=replies.JobsMadeReply,
         json=JobRequest,
         form=JobRequest,
         files=("image[]", "mask"),

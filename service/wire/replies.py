@@ -216,6 +216,22 @@ class JobListReply(Reply):
     next: str | None
 
 
+class RefusedReply(Reply):
+    """One job of several that was refused, by its place in the array."""
+
+    index: int
+    error_status: int
+    error: ErrorBody
+
+
+class JobsMadeReply(Reply):
+    """The answer to an array of jobs, in its order: each job, or why it was refused."""
+
+    object: Literal["list"]
+    data: list[JobReply | RefusedReply]
+    made: int
+
+
 class DeletedReply(Reply):
     """Something that is no more."""
 

@@ -256,10 +256,11 @@ def _answer(route: Described) -> dict[str, Any]:
 def _bytes(route: Described) -> dict[str, Any]:
     if route.streams:
         return {"204": {"description": "The reader has heard the end already"}}
-    image = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = {"image/*": binary, "application/octet-stream": binary}
     return {
-        "200": {"description": "The image", "content": image},
-        "206": {"description": "A part of the image", "content": image},
+        "200": {"description": "The image, or the file", "content": content},
+        "206": {"description": "A part of it", "content": content},
         "302": {"description": "Location is a fresh link to the image"},
         "304": {"description": "The image is the one that the client has"},
         "416": {"description": "There are no such bytes"},

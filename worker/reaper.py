@@ -76,7 +76,11 @@ class Reaper:
         return len(ids)
 
     async def sweep(self) -> int:
-        """Remove old objects of no job or file on record, and return how many there were."""
+        """Remove old objects of no job or file on record, and return how many there were.
+
+        When none of the old objects has an owner, this is more likely a Redis that is empty, or
+        another cell's, than a bucket full of orphans: then nothing is removed.
+        """
         horizon = self._clock() - self._orphan_life
         orphans: list[str] = []
         known: dict[str, bool] = {}
@@ -87,6 +91,9 @@ class Reaper:
                 break
             if modified < horizon and not await self._has_owner(key, known):
                 orphans.append(key)
+        if orphans and not any(known.values()):
+            log.warning("sweep_refused", objects=len(orphans), reason="no object has an owner")
+            return 0
         for start in range(0, len(orphans), _SWEPT_AT_ONCE):
             await self._objects.delete(orphans[start : start + _SWEPT_AT_ONCE])
         if orphans:

@@ -348,11 +348,21 @@ async def test_a_sweep_asks_for_each_job_once(
             return await super().find(job_id)
 
     counting = Counting(commands, RetentionSettings())
+    await counting.add(a_job("job_1"))
+    await put(objects, "t/acme/job_1/1/0.png", age=2 * DAY)
     for at in range(10):
         await put(objects, f"t/acme/job_9/1/{at}.png", age=2 * DAY)
     reaper = Reaper(counting, objects, clock=clock, life=DAY, orphan_life=DAY)
     assert await reaper.sweep() == 10
-    assert counting.asked == 1
+    assert counting.asked == 2
+
+
+async def test_a_redis_that_knows_none_of_the_objects_lets_none_be_swept(
+    reaper: Reaper, objects: FullObjects
+) -> None:
+    all_of_them = {await put(objects, f"t/acme/job_{at}/1/0.png", age=2 * DAY) for at in range(3)}
+    assert await reaper.sweep() == 0
+    assert await kept(objects) == all_of_them
 
 
 async def test_a_sweep_leaves_files_that_are_on_record(

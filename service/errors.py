@@ -14,6 +14,7 @@ from aiohttp import web
 
 from service.auth import Unauthenticated
 from service.limits import TooSlow, UnsupportedBody
+from service.logs import route_of
 from storage.errors import (
     Conflict,
     Error,
@@ -113,13 +114,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except Error as error:
-        return response_of(error)
+        answer = response_of(error)
+        if answer.status == 500:
+            structlog.get_logger().error("fault", route=route_of(request), code=error.code)
+        return answer
     except web.HTTPException as error:
         return _of_http(error)
     except (ConnectionError, TimeoutError):
         raise
     except Exception:  # noqa: BLE001 — the last resort; it is logged with its trace
-        structlog.get_logger().exception("unforeseen", path=request.path[:200])
+        structlog.get_logger().exception("unforeseen", route=route_of(request))
         return error_response(500, _SERVER, "internal_error", "Something went wrong on our side.")
 
 

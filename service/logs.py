@@ -42,7 +42,7 @@ def log_requests(metrics: Metrics) -> Middleware:
         request[REQUEST_ID] = request_id
         answer = await handler(request)
         seconds = time.perf_counter() - began
-        route = _route(request)
+        route = route_of(request)
         metrics.answered(request.method if route else "-", route, answer.status, seconds)
         if route not in _QUIET:
             said: dict[str, Any] = {
@@ -76,6 +76,7 @@ def request_id_of(request: web.BaseRequest) -> str:
     return theirs if _ID.fullmatch(theirs) else f"req_{secrets.token_hex(12)}"
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
+    """Return the pattern of the address; an address itself can be the key to something."""
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical

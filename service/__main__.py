@@ -68,7 +68,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def _within_url(host: str) -> str:
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 — compared, not bound
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 — compared, not bound  # nosec B104
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

@@ -1,8 +1,9 @@
 """Admission: whether a request that submits may come in, decided before its body is read.
 
 What is refused here costs next to nothing, so that being overrun does not slow down what was taken
-in. How many jobs there are is asked once a second at most and believed meanwhile; a tenant's own
-bound holds exactly all the same, since the step that adds a job counts again.
+in. How many jobs there are is asked once a second at most and believed meanwhile, for longer while
+there is ample room; a tenant's own bound holds exactly all the same, since the step that adds a job
+counts again.
 """
 
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from storage.tenant import ApiKey, Tenant, rates_of
 
 
 BELIEVED: Final = 1.0  # seconds
+BELIEVED_FAR_OFF: Final = 5.0  # seconds, in which a process takes in fewer jobs than are ample
+AMPLE: Final = 10_000  # jobs
 RETRY_AFTER: Final = 5.0  # seconds
 MOST_REMEMBERED: Final = 10_000
 
@@ -76,6 +79,8 @@ class Admission:
     async def _open_of_all(self, now: float) -> int:
         if self._all.until <= now:
             await self._ask(self._all, None, now)
+            if self._most - self._all.open >= AMPLE:
+                self._all.until = now + BELIEVED_FAR_OFF
         return self._all.open
 
     async def _open_of(self, tenant: Tenant, now: float) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 
-from service.admission import BELIEVED, Admission
+from service.admission import AMPLE, BELIEVED, BELIEVED_FAR_OFF, Admission
 from service.settings import LimitSettings
 from storage import redis_keys
 from storage.errors import TooMany, Unavailable
@@ -57,6 +57,22 @@ class TestTheBoundOfAll:
         await admission.admit(ACME, KEY, NOW + BELIEVED - 0.01)
         with pytest.raises(Unavailable):
             await admission.admit(ACME, KEY, NOW + BELIEVED)
+
+    async def test_with_ample_room_it_is_believed_for_longer_and_near_the_bound_it_is_not(
+        self, jobs: Jobs, commands: Commands
+    ) -> None:
+        admission = Admission(jobs, Rates(commands), most=AMPLE + 1)
+        await admission.admit(ACME, KEY, NOW)
+        members = [part for at in range(AMPLE + 1) for part in (at, f"job_{at}")]
+        await commands.execute("ZADD", redis_keys.IMAGE_QUEUE, *members)
+        await admission.admit(ACME, KEY, NOW + BELIEVED_FAR_OFF - 0.01)
+        for later in (0.0, BELIEVED + 0.01):
+            with pytest.raises(Unavailable):
+                await admission.admit(ACME, KEY, NOW + BELIEVED_FAR_OFF + later)
+        await commands.execute("ZREM", redis_keys.IMAGE_QUEUE, "job_0", "job_1")
+        with pytest.raises(Unavailable):
+            await admission.admit(ACME, KEY, NOW + BELIEVED_FAR_OFF + BELIEVED + 0.5)
+        await admission.admit(ACME, KEY, NOW + BELIEVED_FAR_OFF + 2 * BELIEVED + 0.1)
 
     async def test_what_was_taken_in_meanwhile_counts(self, admission: Admission) -> None:
         await admission.admit(ACME, KEY, NOW)

@@ -1,6 +1,6 @@
 """Money with real processes: the ledger beside the upstreams' own books.
 
-The full figures, and the trial that kills workers at tasks, come from `python -m tests.bench ledger`.
+The full figures, and a trial that kills workers at tasks: `python -m tests.bench ledger`.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Money with real processes: the ledger beside the upstreams' own books.
 
-The full figures, and a trial that kills workers at tasks: `python -m tests.bench ledger`.
+The full figures come from `python -m tests.bench ledger`.
 """
 
 import pytest
@@ -18,3 +18,12 @@ async def test_the_ledger_is_the_upstreams_bill() -> None:
     assert seen.usage == pytest.approx(seen.known + seen.partly, abs=1e-6)
     assert seen.usage_unknown == seen.unknown_jobs
     assert seen.statuses["succeeded"] >= 0.7 * seen.jobs
+
+
+@pytest.mark.timeout(180)
+async def test_a_task_that_is_on_record_is_never_submitted_again() -> None:
+    """How many succeed depends on how fast the machine is: `python -m tests.bench ledger` says it."""
+    seen = await ledger.tasks(jobs=60, kills=12)
+    assert seen.after == 0
+    assert seen.again <= seen.lost
+    assert seen.statuses["succeeded"] + seen.statuses["failed"] == seen.jobs

@@ -22,7 +22,7 @@ async def test_the_ledger_is_the_upstreams_bill() -> None:
 
 @pytest.mark.timeout(180)
 async def test_a_task_that_is_on_record_is_never_submitted_again() -> None:
-    """How many succeed depends on how fast the machine is: `python -m tests.bench ledger` says it."""
+    """How many succeed depends on the machine: `python -m tests.bench ledger` says it."""
     seen = await ledger.tasks(jobs=60, kills=12)
     assert seen.after == 0
     assert seen.again <= seen.lost

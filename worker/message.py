@@ -18,6 +18,11 @@ from storage.objects import Link
 
 LIMIT: Final = 20_000  # bytes, excluded
 _LONGEST_SHOWN: Final = 100  # letters of a text that are left in any case
+_PLACES: Final = {
+    "job": "/v1/jobs",
+    "batch": "/v1/batches",
+    "webhook_endpoint": "/v1/webhook-endpoints",
+}
 
 
 def body_of(
@@ -35,9 +40,10 @@ def body_of(
         "data": _data(delivery, job, links, with_prompt=with_prompt),
     }
     body = orjson.dumps(message)
-    if len(body) < LIMIT or job is None:
+    if len(body) < LIMIT:
         return body
-    return _cut(message, f"{public_url.rstrip('/')}/v1/jobs/{job.id}")
+    data = message["data"] = orjson.loads(body)["data"]
+    return _cut(message, f"{public_url.rstrip('/')}{_PLACES[data['object']]}/{data['id']}")
 
 
 def _data(
@@ -83,16 +89,16 @@ class _Part(NamedTuple):
 
 def _parts(data: dict[str, Any]) -> list[_Part]:
     parts = [_Part(data, name, name) for name in ("images", "attempts", "warnings", "metadata")]
-    for path in ("request", "image"):
-        holder = data.get(path, {})
+    for path in ("request", "image", "error"):
+        holder = data.get(path) or {}
         parts += [_Part(holder, name, f"{path}.{name}") for name in holder]
-    return [part for part in parts if _can_be_less(part.value)]
+    return [part for part in parts if part.name in part.holder and _can_be_less(part)]
 
 
-def _can_be_less(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) > _LONGEST_SHOWN and not value.startswith(("http://", "https://"))
-    return isinstance(value, list | dict) and len(value) > 0
+def _can_be_less(part: _Part) -> bool:
+    if isinstance(part.value, str):  # half a link opens nothing
+        return len(part.value) > _LONGEST_SHOWN and part.name != "url"
+    return isinstance(part.value, list | dict) and len(part.value) > 0
 
 
 def _less(value: Any) -> Any:
@@ -100,7 +106,7 @@ def _less(value: Any) -> Any:
         case str():
             return value[: max(len(value) // 2, _LONGEST_SHOWN)]
         case list():
-            return value[:-1]
+            return value[: -max(len(value) // 8, 1)]
     return {}
 
 

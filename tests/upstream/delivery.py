@@ -12,6 +12,8 @@ from tests.upstream.tokens import Tokens
 
 
 HUGE = 1_500_000_000
+UNSTREAMED = frozenset({"html", "bomb", "huge"})
+"""What comes as a plain body also where a stream was asked for."""
 _CHUNK = b"A" * 262_144
 _PIECES = 20
 _HANG = 600.0

@@ -1,5 +1,8 @@
 """Google's generateContent: a picture is one part of what the model says, and a refusal is a 200.
 
+A deployment with `capabilities.stream` is asked for a stream where previews are wanted: they are
+the drafts of a model that thinks in pictures.
+
 What a deployment's `options` may say:
 
     auth = "bearer"              a bearer token instead of `x-goog-api-key` (Vertex)
@@ -19,9 +22,18 @@ from storage.failure import Failure, FailureCode
 from worker import wire
 from worker.complaint import Complaint, code_of
 from worker.fields import fields
-from worker.provider import Order, Progress, Reply, Tools
-from worker.reply import NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, room
+from worker.provider import (
+    Order,
+    Partial,
+    Picture,
+    Progress,
+    ProviderError,
+    Reply,
+    Tools,
+)
+from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
+from worker.upstream import Upstream, events, room
+from worker.web import Answer
 
 
 _REFUSED: Final = frozenset(
@@ -49,41 +61,62 @@ class Gemini:
         )
 
     async def generate(self, order: Order, progress: Progress) -> Reply:
-        answer = await self._upstream.call(
-            "POST",
-            f"/models/{order.model}:generateContent",
-            json=self._fields(order),
-            limit=room(order),
-            prompt=order.prompt,
-        )
-        body = self._upstream.read(answer, prompt=order.prompt)
-        candidate = _either(body, "candidates", 0, kind=dict) or {}
-        parts = wire.items_at(candidate, "content", "parts")
-        said = [part for part in parts if part.get("thought") is not True]
-        outcomes = [decoded(text) for part in said if (text := _inline(part)) is not None]
-        text = " ".join(filter(None, (wire.at(part, "text", kind=str) for part in said))) or None
+        said = _Said()
+        try:
+            lost = await self._hear(order, said, progress)
+        except ProviderError as error:
+            if not said.pictures:
+                raise
+            lost = error.as_failure()
         return replied(
             order,
-            outcomes,
-            missing=self._missing(body, candidate, text, order),
-            usage=_usage(body),
-            upstream_id=_either(body, "responseId", kind=str),
-            text=text,
+            [decoded(text) for text in said.pictures],
+            missing=lost or self._missing(said, order),
+            usage=said.usage,
+            upstream_id=said.id,
+            text=said.text or None,
         )
 
-    def _missing(
-        self, body: Mapping[str, Any], candidate: Mapping[str, Any], text: str | None, order: Order
-    ) -> Failure:
+    async def _hear(self, order: Order, said: "_Said", progress: Progress) -> Failure | None:
+        """Take in the answer, whole or as a stream; return why it has no end, if it has none."""
+        streams = bool(order.partial_images)
+        verb = "streamGenerateContent" if streams else "generateContent"
+        async with self._upstream.stream(
+            "POST",
+            f"/models/{order.model}:{verb}",
+            params={"alt": "sse"} if streams else None,
+            json=self._fields(order),
+            limit=room(order, previews=order.partial_images or 0),
+            prompt=order.prompt,
+        ) as stream:
+            if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
+                answer = Answer(stream.status, stream.headers, await stream.read())
+                said.add(self._upstream.read(answer, prompt=order.prompt))
+                return None
+            async for event in events(stream, limit=room(order)):
+                if event.get("error"):
+                    raise self._upstream.refusal(200, {}, event, prompt=order.prompt)
+                await self._preview(said.add(event), said, order, progress)
+        return None if said.finish or said.block else BROKEN_OFF
+
+    async def _preview(
+        self, drafts: list[str], said: "_Said", order: Order, progress: Progress
+    ) -> None:
+        """Show the drafts of one event, as many as are wanted; a damaged one is left out."""
+        for text in drafts:
+            draft = decoded(text)
+            if isinstance(draft, Picture) and said.shown < (order.partial_images or 0):
+                await progress.previewed(Partial(index=0, sequence=said.shown, data=draft.data))
+                said.shown += 1
+
+    def _missing(self, said: "_Said", order: Order) -> Failure:
         """Return why there is no picture: it was blocked, or the model did something else."""
-        block = _either(body, "promptFeedback", "blockReason", kind=str)
-        finish = _either(candidate, "finishReason", kind=str) or ""
-        if block is not None:
-            message = f"The upstream's moderation blocked the prompt ({block})."
+        if said.block:
+            message = f"The upstream's moderation blocked the prompt ({said.block})."
             return Failure(code=FailureCode.CONTENT_POLICY, message=message)
-        said = _either(candidate, "finishMessage", kind=str) or text or ""
-        shown = self._upstream.shown(said, prompt=order.prompt)
-        if finish in _REFUSED:
-            message = shown or f"The upstream's moderation withheld the image ({finish})."
+        shown = self._upstream.shown(said.reason or said.text, prompt=order.prompt)
+        if said.finish in _REFUSED:
+            message = shown or f"The upstream's moderation withheld the image ({said.finish})."
             return Failure(code=FailureCode.CONTENT_POLICY, message=message)
         return Failure(code=FailureCode.NO_IMAGE, message=shown or NO_IMAGE.message)
 
@@ -105,6 +138,39 @@ class Gemini:
             "generationConfig": fields(config, order.options, reserved=_RESERVED),
         }
         return fields(asked, self._options.get("body", {}), reserved=_SPELLINGS)
+
+
+class _Said:
+    """What the model has said so far: its answer, or the events that are parts of one."""
+
+    def __init__(self) -> None:
+        self.pictures: list[str] = []
+        self.text = ""
+        self.block = ""
+        self.finish = ""
+        self.reason = ""
+        self.id: str | None = None
+        self.usage: Usage | None = None
+        self.shown = 0
+
+    def add(self, body: Mapping[str, Any]) -> list[str]:
+        """Take in an answer, or an event of one; return the drafts in it, which are no pictures."""
+        self.id = self.id or _either(body, "responseId", kind=str)
+        self.usage = _usage(body) or self.usage
+        self.block = _either(body, "promptFeedback", "blockReason", kind=str) or self.block
+        candidate = _either(body, "candidates", 0, kind=dict) or {}
+        self.finish = _either(candidate, "finishReason", kind=str) or self.finish
+        self.reason = _either(candidate, "finishMessage", kind=str) or self.reason
+        drafts: list[str] = []
+        texts = []
+        for part in wire.items_at(candidate, "content", "parts"):
+            is_thought = part.get("thought") is True
+            if (inline := _inline(part)) is not None:
+                (drafts if is_thought else self.pictures).append(inline)
+            elif not is_thought and (text := wire.at(part, "text", kind=str)):
+                texts.append(text)
+        self.text += " ".join(texts)
+        return drafts
 
 
 def judge(said: Complaint) -> FailureCode:

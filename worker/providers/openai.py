@@ -26,11 +26,11 @@ from storage.attempt import Usage
 from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
+from worker.arrivals import Arrivals
 from worker.complaint import Complaint, code_of
 from worker.fields import fields
 from worker.provider import (
     Order,
-    Partial,
     Picture,
     Progress,
     ProviderError,
@@ -91,7 +91,7 @@ class OpenAI:
 
     async def _generate_streaming(self, order: Order, progress: Progress) -> Reply:
         """Ask for a stream; what is complete is kept, also when the rest never comes."""
-        seen = _Seen(order, progress)
+        seen = Arrivals(order, progress, usage_of=_usage)
         lost = BROKEN_OFF
         try:
             async with self._upstream.stream("POST", **self._call(order)) as stream:
@@ -179,40 +179,6 @@ class OpenAI:
         if url := wire.at(item, "url", kind=str):
             return await self._upstream.picture(url, revised_prompt=revised)
         return NO_IMAGE
-
-
-class _Seen:
-    """What a stream has given so far; its images come one after the other."""
-
-    def __init__(self, order: Order, progress: Progress) -> None:
-        self.outcomes: list[Picture | Failure] = []
-        self.upstream_id: str | None = None
-        self._usage: Usage | None = None
-        self._order = order
-        self._progress = progress
-
-    async def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event in; a preview that is damaged is left out."""
-        kind = wire.at(event, "type", kind=str) or ""
-        outcome = decoded(wire.at(event, "b64_json", kind=str) or "")
-        if kind.endswith(".partial_image") and isinstance(outcome, Picture):
-            sequence = wire.at(event, "partial_image_index", kind=int) or 0
-            preview = Partial(index=len(self.outcomes), sequence=sequence, data=outcome.data)
-            await self._progress.previewed(preview)
-        elif kind.endswith(".completed"):
-            self.outcomes.append(outcome)
-            if (usage := _usage(event)) is not None:
-                self._usage = usage if self._usage is None else self._usage + usage
-
-    def reply(self, lost: Failure) -> Reply:
-        """Return what came; `lost` says why the rest did not."""
-        return replied(
-            self._order,
-            self.outcomes,
-            missing=lost,
-            usage=self._usage,
-            upstream_id=self.upstream_id,
-        )
 
 
 def judge(said: Complaint) -> FailureCode:

@@ -1,6 +1,8 @@
 """OpenRouter: its image API, or its chat for the models that draw while they talk.
 
-Of all upstreams it alone says in each answer what it charged.
+Of all upstreams it alone says in each answer what it charged. A deployment with
+`capabilities.stream` is asked for a stream where previews are wanted: the image API then shows
+them, for the models that can, and chat only stays awake until the picture comes.
 
 What a deployment's `options` may say:
 
@@ -14,19 +16,23 @@ An order's options are further fields too (of `image_config` in chat); neither c
 order says by itself.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from storage.attempt import Usage
 from storage.catalog import Deployment
 from storage.failure import Failure, FailureCode
 from worker import wire
+from worker.arrivals import Arrivals
 from worker.complaint import Complaint, code_of
 from worker.fields import fields
-from worker.provider import Order, Progress, Reply, Tools
-from worker.reply import NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, room
+from worker.provider import Order, Progress, ProviderError, Reply, Tools
+from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
+from worker.upstream import Upstream, events, room
+from worker.web import Answer
 
+
+Taking: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 _RESERVED: Final = frozenset(
     {"model", "prompt", "n", "stream", "messages", "modalities", "input_references", "provider"}
@@ -73,44 +79,62 @@ class OpenRouter:
     async def generate(self, order: Order, progress: Progress) -> Reply:
         if self._options.get("api") == "chat":
             return await self._chat(order)
-        body = await self._ask("/images", self._fields(order), order)
-        items = wire.items_at(body, "data")[: order.n]
-        outcomes = [decoded(wire.at(item, "b64_json", kind=str) or "") for item in items]
-        return replied(order, outcomes, usage=_usage(body), cost=_cost(body))
+        seen, lost = Arrivals(order, progress, usage_of=_usage, cost_of=_cost), BROKEN_OFF
+        try:
+            whole = await self._ask("/images", self._fields(order), order, seen.add)
+        except ProviderError as error:
+            if not seen.outcomes:
+                raise
+            whole, lost = None, error.as_failure()
+        return seen.reply(lost) if whole is None else _read(whole, order)
 
     async def _chat(self, order: Order) -> Reply:
-        body = await self._ask("/chat/completions", self._conversation(order), order)
-        choice = wire.at(body, "choices", 0, kind=dict) or {}
-        if choice.get("error"):
-            raise self._upstream.refusal(200, {}, choice, prompt=order.prompt)
-        urls = (
-            wire.at(part, "image_url", "url", kind=str) or ""
-            for part in wire.items_at(choice, "message", "images")[: order.n]
-        )
-        outcomes = [await self._upstream.picture(url) for url in urls]
-        text = wire.at(choice, "message", "content", kind=str) or None
+        said, lost = _Said(), BROKEN_OFF
+        try:
+            path, asked = "/chat/completions", self._conversation(order)
+            whole = await self._ask(path, asked, order, said.add)
+        except ProviderError as error:
+            if not said.urls:
+                raise
+            whole, lost = None, error.as_failure()
+        if whole is not None:
+            await said.add(whole)
+        if said.error and not said.urls:
+            raise self._upstream.refusal(200, {}, said.error, prompt=order.prompt)
+        ended = whole is not None or bool(said.finish)
         return replied(
             order,
-            outcomes,
-            missing=self._missing(choice, text, order),
-            usage=_usage(body),
-            cost=_cost(body),
-            upstream_id=wire.at(body, "id", kind=str),
-            text=text,
+            [await self._upstream.picture(url) for url in said.urls[: order.n]],
+            missing=self._missing(said, order) if ended else lost,
+            usage=said.usage,
+            cost=said.cost,
+            upstream_id=said.id,
+            text="".join(said.texts) or None,
         )
 
-    async def _ask(self, path: str, asked: Mapping[str, Any], order: Order) -> dict[str, Any]:
-        answer = await self._upstream.call(
-            "POST", path, json=asked, limit=room(order), prompt=order.prompt
-        )
-        return self._upstream.read(answer, prompt=order.prompt)
+    async def _ask(
+        self, path: str, asked: Mapping[str, Any], order: Order, take: Taking
+    ) -> dict[str, Any] | None:
+        """Return the answer if it comes whole; else have each event of it taken in."""
+        limit = room(order, previews=order.n * (order.partial_images or 0))
+        async with self._upstream.stream(
+            "POST", path, json=asked, limit=limit, prompt=order.prompt
+        ) as stream:
+            if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
+                answer = Answer(stream.status, stream.headers, await stream.read())
+                return self._upstream.read(answer, prompt=order.prompt)
+            async for event in events(stream, limit=room(order)):
+                if event.get("error"):
+                    raise self._upstream.refusal(200, {}, event, prompt=order.prompt)
+                await take(event)
+        return None
 
-    def _missing(self, choice: Mapping[str, Any], text: str | None, order: Order) -> Failure:
+    def _missing(self, said: "_Said", order: Order) -> Failure:
         """Return why there is no picture: what the model said instead, if it said anything."""
-        words = self._upstream.shown(text or "", prompt=order.prompt) or NO_IMAGE.message
-        refused = choice.get("finish_reason") in _FINISHES
+        words = self._upstream.shown("".join(said.texts), prompt=order.prompt)
+        refused = said.finish in _FINISHES
         code = FailureCode.CONTENT_POLICY if refused else FailureCode.NO_IMAGE
-        return Failure(code=code, message=words)
+        return Failure(code=code, message=words or NO_IMAGE.message)
 
     def _fields(self, order: Order) -> dict[str, Any]:
         """Return a request of the image API. Pixels win: beside them a ratio is refused."""
@@ -128,6 +152,7 @@ class OpenRouter:
             "output_compression": order.output_compression,
             "seed": order.seed,
             "user": order.user,
+            "stream": True if order.partial_images else None,
             "input_references": _parts(order) or None,
             "provider": self._options.get("provider"),
         }
@@ -152,9 +177,45 @@ class OpenRouter:
             "image_config": fields(config, order.options, reserved=_RESERVED) or None,
             "seed": order.seed,
             "user": order.user,
+            "stream": True if order.partial_images else None,
             "provider": self._options.get("provider"),
         }
         return fields(asked, self._options.get("body", {}), reserved=_RESERVED)
+
+
+class _Said:
+    """What chat has said so far, whole or chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self.texts: list[str] = []
+        self.finish = ""
+        self.error: Mapping[str, Any] = {}
+        self.id: str | None = None
+        self.usage: Usage | None = None
+        self.cost: float | None = None
+
+    async def add(self, body: Mapping[str, Any]) -> None:
+        """Take in an answer, or a chunk of one."""
+        self.id = self.id or wire.at(body, "id", kind=str)
+        self.usage = _usage(body) or self.usage
+        self.cost = self.cost if (cost := _cost(body)) is None else cost
+        choice = wire.at(body, "choices", 0, kind=dict) or {}
+        self.finish = wire.at(choice, "finish_reason", kind=str) or self.finish
+        if choice.get("error"):
+            self.error = choice
+        name = "delta" if "delta" in choice else "message"
+        for part in wire.items_at(choice, name, "images"):
+            self.urls.append(wire.at(part, "image_url", "url", kind=str) or "")
+        if text := wire.at(choice, name, "content", kind=str):
+            self.texts.append(text)
+
+
+def _read(body: Mapping[str, Any], order: Order) -> Reply:
+    """Return the reply of the image API that came whole."""
+    items = wire.items_at(body, "data")[: order.n]
+    outcomes = [decoded(wire.at(item, "b64_json", kind=str) or "") for item in items]
+    return replied(order, outcomes, usage=_usage(body), cost=_cost(body))
 
 
 def judge(said: Complaint) -> FailureCode:

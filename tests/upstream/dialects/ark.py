@@ -19,7 +19,7 @@ from aiohttp import web
 
 from tests.upstream import fields
 from tests.upstream.calls import Call
-from tests.upstream.delivery import Events
+from tests.upstream.delivery import UNSTREAMED, Events
 from tests.upstream.dialects.dialect import Dialect, Route, read_json
 from tests.upstream.faults import Fault, Refused
 from tests.upstream.pictures import Sitting
@@ -188,7 +188,7 @@ class Ark(Dialect):
         made = sum(tokens.makes(index) for index in range(asked.count))
         made = 0 if "empty" in tokens else made
         self.charge(call, made, asked.cost(made))
-        if asked.body.get("stream"):
+        if asked.body.get("stream") and not UNSTREAMED & tokens.arguments.keys():
             return await self._stream(request, call, asked, made)
         if "bytes" in tokens:
             item = await self._item(request, tokens, asked, 0)

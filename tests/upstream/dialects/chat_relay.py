@@ -26,7 +26,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.upstream.calls import Call
-from tests.upstream.delivery import Events
+from tests.upstream.delivery import UNSTREAMED, Events
 from tests.upstream.dialects.dialect import Route, read_json
 from tests.upstream.dialects.queued import Queued
 from tests.upstream.faults import Fault, Refused
@@ -46,7 +46,7 @@ SHAPES = {
 PRICE = 0.03
 _BY_TASK = ("task", "task-data")
 _IN_BASE64 = ("images", "images-bare", "images-b64", "parts-source", "markdown", "data-url")
-_UNSTREAMED = {"html", "bomb", "huge", "unasked"}
+_UNSTREAMED = UNSTREAMED | {"unasked"}
 _SORRY = "I'm sorry, but I can't create that picture. Would you like to try something else?"
 _CODES = {
     Fault.INVALID: ("invalid_request_error", "invalid_request"),

@@ -6,6 +6,8 @@ More tokens of this dialect:
     [[finish:NO_IMAGE]]    the answer ends for that reason, without a picture
     [[thought]]            a draft comes first, marked as a thought
     [[snake]]              the answer spells its fields with underscores
+    [[early-end]]          a stream ends before its picture, or after it ([[early-end:1]])
+    [[error-event]]        a stream fails before its picture, or after it ([[error-event:1]])
 """
 
 import re
@@ -17,6 +19,7 @@ from aiohttp import web
 
 from tests.upstream import fields
 from tests.upstream.calls import Call
+from tests.upstream.delivery import UNSTREAMED, Events
 from tests.upstream.dialects.dialect import Dialect, Route, read_json
 from tests.upstream.faults import Fault, Refused
 from tests.upstream.pictures import Sitting
@@ -80,6 +83,8 @@ _STATUSES = {
     Fault.OVERLOADED: (503, "UNAVAILABLE"),
     Fault.TIMED_OUT: (504, "DEADLINE_EXCEEDED"),
 }
+_STREAMED = "streamGenerateContent"
+_VERBS = ("generateContent", _STREAMED)
 _RPC = "type.googleapis.com/google.rpc"
 _INPUT_TOKENS = 560
 _THOUGHT_TOKENS = 200
@@ -88,7 +93,7 @@ _MAX_BODY = 20_000_000
 
 
 class Gemini(Dialect):
-    """`/gemini/v1beta/models/{model}:generateContent`."""
+    """`/gemini/v1beta/models/{model}:generateContent` and `…:streamGenerateContent?alt=sse`."""
 
     def routes(self) -> Sequence[Route]:
         return (("POST", "/v1beta/models/{call}", self.generate),)
@@ -104,11 +109,13 @@ class Gemini(Dialect):
         return web.json_response({"error": error | _details(refused)}, status=status)
 
     async def generate(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Answer `POST /models/{model}:generateContent`."""
+        """Answer `POST /models/{model}:generateContent`, whole or as a stream."""
         name, _, verb = request.match_info["call"].partition(":")
         model = MODELS.get(name)
-        if model is None or verb != "generateContent":
+        if model is None or verb not in _VERBS:
             raise Refused(Fault.UNKNOWN_MODEL, f"models/{name} is not found for API version v1beta")
+        if verb == _STREAMED and request.query.get("alt") != "sse":
+            raise Refused(Fault.INVALID, "The fake streams with alt=sse only.")
         if (request.content_length or 0) > _MAX_BODY:
             raise Refused(Fault.INVALID, "Request payload size exceeds the limit: 20971520 bytes.")
         body = _camel(await read_json(request, call))
@@ -126,7 +133,32 @@ class Gemini(Dialect):
         if not blank:
             parts += await self._parts(tokens, model, _sitting(name, prompt, config, size))
         payload = _answer(call, parts, finish or "STOP", usage)
-        return await self.answer(request, call, _snake(payload) if "snake" in tokens else payload)
+        payload = _snake(payload) if "snake" in tokens else payload
+        if verb == _STREAMED and not UNSTREAMED & tokens.arguments.keys():
+            return await self._stream(request, call, payload)
+        return await self.answer(request, call, payload)
+
+    async def _stream(
+        self, request: web.Request, call: Call, whole: dict[str, Any]
+    ) -> web.StreamResponse:
+        """Send each part as an answer of its own, then the end; a prompt that is blocked is one."""
+        candidates = whole.get("candidates")
+        parts = candidates[0].pop("content", {"parts": []})["parts"] if candidates else []
+        rest = {k: v for k, v in whole.items() if k not in ("candidates", _usage_key(whole))}
+        broken = call.tokens.arguments.keys() & {"early-end", "error-event"}
+        after = max((call.tokens.number(name, 0) for name in broken), default=0)
+        async with Events(request, call.tokens) as events:
+            for part in parts:
+                is_picture = "text" not in part and not part.get("thought")
+                if broken and is_picture and not after:
+                    break
+                content = {"role": "model", "parts": [part]}
+                await events.send({"candidates": [{"index": 0, "content": content}], **rest})
+            if "error-event" in broken:
+                await events.send({"error": {"code": 503, "message": "", "status": "UNAVAILABLE"}})
+            elif not broken:
+                await events.send(whole)
+            return events.response
 
     async def _parts(self, tokens: Tokens, model: Model, sitting: Sitting) -> list[dict[str, Any]]:
         parts = []
@@ -135,6 +167,10 @@ class Gemini(Dialect):
             parts.append({"thought": True, **_inline(await self.base64(tokens, draft), draft)})
         picture = _inline(await self.base64(tokens, sitting), sitting)
         return [*parts, {**picture, "thoughtSignature": "c2lnbmF0dXJl"}]
+
+
+def _usage_key(whole: Mapping[str, Any]) -> str:
+    return "usage_metadata" if "usage_metadata" in whole else "usageMetadata"
 
 
 def _camel(value: Any) -> Any:

@@ -16,7 +16,7 @@ from aiohttp import web
 from yarl import URL
 
 from tests.upstream.calls import Call
-from tests.upstream.delivery import Events
+from tests.upstream.delivery import UNSTREAMED, Events
 from tests.upstream.dialects.dialect import Dialect, Route, read_form, read_json
 from tests.upstream.dialects.openai_request import (
     MODELS,
@@ -30,6 +30,7 @@ from tests.upstream.faults import Fault, Refused
 from tests.upstream.tokens import Tokens
 
 
+_UNSTREAMED = UNSTREAMED | {"no-stream"}
 _STATUSES = {Fault.REFUSED_INPUT: 400, Fault.REFUSED_OUTPUT: 400, Fault.QUOTA: 429}
 _CODES = {
     Fault.INVALID: ("invalid_request_error", "invalid_value"),
@@ -109,7 +110,7 @@ class OpenAI(Dialect):
         blank = "empty" in tokens or "text-only" in tokens
         made = [i for i in range(asked.n) if tokens.makes(i) and not blank]
         self.charge(call, len(made), asked.cost(len(made)))
-        if asked.stream and "no-stream" not in tokens:
+        if asked.stream and not _UNSTREAMED & tokens.arguments.keys():
             return await self._stream(request, call, asked, made)
         if "bytes" in tokens:
             return await self.answer(request, call, await self._heavy(tokens, asked))

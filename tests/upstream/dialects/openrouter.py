@@ -5,17 +5,20 @@ More tokens of this dialect:
     [[error-200]]                       the error of the other tokens, with status 200
     [[availability:capacity_exhausted]] a fault says why the model cannot be served, and when it can
     [[finish:content_filter]]           chat ends for that reason, without a picture
+    [[no-stream]]                       an endpoint that does not stream, whatever is asked
+    [[early-end:1]] [[error-event:1]]   a stream ends, or fails, after that many pictures
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
 from tests.upstream import fields
 from tests.upstream.calls import Call
+from tests.upstream.delivery import UNSTREAMED, Events
 from tests.upstream.dialects.dialect import Dialect, Route, read_json
 from tests.upstream.faults import Fault, Refused
 from tests.upstream.pictures import FORMATS, Sitting
@@ -25,9 +28,10 @@ from tests.upstream.tokens import Tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What one model can: pictures per call, words beside pictures; its USD per megapixel."""
+    """What one model can: pictures per call, previews, words; its USD per megapixel."""
 
     n: int = 1
+    streams: bool = False
     talks: bool = False
     price: float
 
@@ -36,12 +40,14 @@ MODELS = {
     "google/gemini-3.1-flash-image": Model(talks=True, price=0.064),
     "google/gemini-3-pro-image": Model(talks=True, price=0.128),
     "black-forest-labs/flux.2-pro": Model(price=0.03),
-    "openai/gpt-image-2": Model(n=10, price=0.05),
+    "openai/gpt-image-2": Model(n=10, streams=True, price=0.05),
 }
 _RATIOS = (
     *("1:1", "1:2", "1:4", "1:8", "2:1", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1"),
     *("9:16", "16:9", "9:19.5", "19.5:9", "9:20", "20:9", "9:21", "21:9", "auto"),
 )
+_UNSTREAMED = UNSTREAMED | {"no-stream"}
+_PREVIEWS = 2
 _TIERS = ("512", "1K", "2K", "4K")
 
 
@@ -68,6 +74,7 @@ _FIELDS: dict[str, fields.Check] = {
     "input_references": fields.pictures(16, _reference),
     "provider": fields.mapping,
     "user": fields.text(200),
+    "stream": fields.choice(True, False),
 }
 _CONFIG: dict[str, fields.Check] = {
     "aspect_ratio": fields.choice(*_RATIOS),
@@ -83,7 +90,7 @@ _CHAT: dict[str, fields.Check] = {
         None if value in (["image", "text"], ["image"]) else "Input should name modalities"
     ),
     "image_config": fields.mapping,
-    "stream": fields.choice(False),
+    "stream": fields.choice(True, False),
     "seed": _FIELDS["seed"],
     "user": _FIELDS["user"],
     "provider": fields.mapping,
@@ -143,11 +150,12 @@ class OpenRouter(Dialect):
         if tokens.text("refuse") == "output":
             raise Refused(Fault.REFUSED_OUTPUT, "The provider refused to make this image.")
         made = [i for i in range(count) if tokens.makes(i) and not _blank(tokens)]
-        cost = self.charge(call, len(made), len(made) * _price(model, width, height))
-        items = [
-            await self._item(tokens, _sitting(body, body["prompt"], width, height, index))
-            for index in made
-        ]
+        each = _price(model, width, height)
+        cost = self.charge(call, len(made), len(made) * each)
+        sittings = [_sitting(body, body["prompt"], width, height, index) for index in made]
+        if body.get("stream") and model.streams and not _UNSTREAMED & tokens.arguments.keys():
+            return await self._stream(request, call, sittings, each)
+        items = [await self._item(tokens, sitting) for sitting in sittings]
         payload = {"created": 1_793_000_000, "data": items, "usage": _usage(made, cost)}
         return await self.answer(request, call, payload)
 
@@ -171,7 +179,62 @@ class OpenRouter(Dialect):
         urls = [
             await self._data_url(tokens, _sitting(config, prompt, width, height, 0)) for _ in made
         ]
-        return await self.answer(request, call, _completion(call, tokens, urls, made, cost))
+        whole = _completion(call, tokens, urls, made, cost)
+        if body.get("stream") and not _UNSTREAMED & tokens.arguments.keys():
+            return await self._stream_chat(request, call, whole)
+        return await self.answer(request, call, whole)
+
+    async def _stream(
+        self, request: web.Request, call: Call, sittings: Sequence[Sitting], each: float
+    ) -> web.StreamResponse:
+        """Send two previews and the picture, for each; the events have no names."""
+        tokens = call.tokens
+        async with Events(request, tokens) as events:
+            await events.comment("OPENROUTER PROCESSING")
+            for place, sitting in enumerate(sittings):
+                for number in range(_PREVIEWS):
+                    draft = replace(sitting, seed=number)
+                    text = await self.base64(tokens, draft)
+                    partial = {"partial_image_index": number, "b64_json": text}
+                    await events.send({"type": "image_generation.partial_image", **partial})
+                if "early-end" in tokens and place >= tokens.number("early-end", 0):
+                    return events.response
+                if "error-event" in tokens and place >= tokens.number("error-event", 0):
+                    error = {"message": "The provider broke.", "code": 502}
+                    await events.send({"type": "error", "error": error})
+                    break
+                item = await self._item(tokens, sitting)
+                completed = {"type": "image_generation.completed", "created": 1_793_000_000}
+                await events.send({**completed, **item, "usage": _usage([place], each)})
+            await events.send("[DONE]")
+            return events.response
+
+    async def _stream_chat(
+        self, request: web.Request, call: Call, whole: Mapping[str, Any]
+    ) -> web.StreamResponse:
+        """Send the words in pieces, then the pictures in one chunk, then the end and the cost."""
+        (choice,) = whole["choices"]
+        message, tokens = choice["message"], call.tokens
+        head = {name: whole[name] for name in ("id", "created", "model", "provider")}
+        head["object"] = "chat.completion.chunk"
+        async with Events(request, tokens) as events:
+            await events.comment("OPENROUTER PROCESSING")
+            words = message["content"]
+            deltas: list[dict[str, Any]] = [
+                {"role": "assistant", "content": part} for part in (words[:7], words[7:])
+            ]
+            if "images" in message:
+                deltas.append({"images": message["images"]})
+            for delta in deltas:
+                await events.send({**head, "choices": [{"index": 0, "delta": delta}]})
+                if "early-end" in tokens:
+                    return events.response
+            end = {k: v for k, v in choice.items() if k != "message"} | {"delta": {"content": ""}}
+            if "error" in end:
+                head["error"] = end.pop("error")
+            await events.send({**head, "choices": [end], "usage": whole["usage"]})
+            await events.send("[DONE]")
+            return events.response
 
     async def _item(self, tokens: Tokens, sitting: Sitting) -> dict[str, str]:
         return {"b64_json": await self.base64(tokens, sitting), "media_type": sitting.content_type}

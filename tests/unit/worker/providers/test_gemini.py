@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from storage.catalog import Price
@@ -7,7 +9,7 @@ from storage.request import Request
 from tests.suites.provider import PROMPT, ProviderSuite, failure, picture, progress, unknown
 from tests.upstream.server import Upstream
 from worker.pricing import cost_of_reply
-from worker.provider import Provider, Tools
+from worker.provider import Order, Partial, Provider, Tools
 
 
 class TestGemini(ProviderSuite):
@@ -134,3 +136,56 @@ class TestGemini(ProviderSuite):
         assert body["generationConfig"]["responseModalities"] == ["IMAGE"]
         assert body["generationConfig"]["temperature"] == 0.5
         assert "candidateCount" not in body["generationConfig"]
+
+
+class TestGeminiStreaming(TestGemini):
+    """The same claims, of an answer that comes as events."""
+
+    def order(self, prompt: str = PROMPT, **changes: Any) -> Order:
+        return super().order(prompt, **{"partial_images": 2, **changes})
+
+    async def test_ratio_and_tier_are_said_where_they_belong(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        await subject.generate(self.order(aspect_ratio="16:9", resolution="2K"), progress())
+        (call,) = upstream.calls()
+        assert call.path.endswith("/models/gemini-3.1-flash-image:streamGenerateContent")
+        assert call.query == {"alt": "sse"}
+        assert "stream" not in call.body
+
+    async def test_the_drafts_of_a_model_that_thinks_in_pictures_are_previews(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        previews: list[Partial] = []
+        order = self.order("[[thought]]")
+        reply = await subject.generate(order, progress(previewed=previews))
+        assert [(one.index, one.sequence) for one in previews] == [(0, 0)]
+        assert inspect(previews[0].data).width == 64
+        assert inspect(picture(reply).data).width == 1024
+
+    async def test_a_stream_brings_what_a_whole_answer_does(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        whole = await subject.generate(self.order(partial_images=None), progress())
+        streamed = await subject.generate(self.order(), progress())
+        assert picture(streamed).data == picture(whole).data
+        assert (streamed.usage, streamed.text) == (whole.usage, whole.text)
+
+    @pytest.mark.parametrize("token", ["early-end:1", "error-event:1"])
+    async def test_a_picture_that_came_outlives_its_stream(
+        self, upstream: Upstream, subject: Provider, token: str
+    ) -> None:
+        assert picture(await subject.generate(self.order(f"[[{token}]]"), progress()))
+
+    async def test_a_stream_that_ends_before_its_picture_may_have_been_paid_for(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        error = await failure(subject, self.order("[[early-end]]"))
+        assert error.code is FailureCode.OUTCOME_UNKNOWN
+        assert unknown(error)
+
+    async def test_an_event_that_is_an_error_is_that_error(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        error = await failure(subject, self.order("[[error-event]]"))
+        assert error.code is FailureCode.OVERLOADED

@@ -3,7 +3,7 @@ from typing import Any, ClassVar
 import pytest
 
 from storage.catalog import Price
-from storage.failure import FailureCode
+from storage.failure import Failure, FailureCode
 from storage.request import Request
 from tests.suites.provider import (
     PROMPT,
@@ -16,7 +16,7 @@ from tests.suites.provider import (
 )
 from tests.upstream.server import Upstream
 from worker.pricing import cost_of_reply
-from worker.provider import Picture, Provider, ProviderError, Tools
+from worker.provider import Order, Partial, Picture, Provider, ProviderError, Tools
 
 
 class Shared(ProviderSuite):
@@ -165,3 +165,105 @@ class TestChat(Shared):
         reply = await subject.generate(self.order(), progress())
         assert reply.upstream_id == "gen-1"
         assert isinstance(made(reply)[0], Picture)
+
+
+class Streaming(ProviderSuite):
+    """What holds for both of its doors when the answer comes as events."""
+
+    provider = "openrouter"
+    place = "/openrouter/api/v1"
+    exact_size = False
+
+    def order(self, prompt: str = PROMPT, **changes: Any) -> Order:
+        return super().order(prompt, **{"partial_images": 2, **changes})
+
+    async def test_a_stream_is_asked_for_and_says_its_cost(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        reply = await subject.generate(self.order(), progress())
+        assert picture(reply)
+        (call,) = upstream.calls()
+        assert call.body["stream"] is True
+        assert reply.cost == upstream.ledger.bill()["total"]
+        assert reply.usage is not None
+        assert reply.usage.output_image_tokens == 1120
+
+    async def test_an_answer_in_one_piece_is_read_although_a_stream_was_asked_for(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        assert picture(await subject.generate(self.order("[[no-stream]]"), progress()))
+
+    async def test_a_stream_that_ends_before_its_picture_may_have_been_paid_for(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        error = await failure(subject, self.order("[[early-end]]"))
+        assert error.code is FailureCode.OUTCOME_UNKNOWN
+        assert unknown(error)
+
+
+class TestImagesStreaming(Streaming):
+    model = "openai/gpt-image-2"
+    n = 3
+
+    async def test_an_answer_without_pictures_is_no_image(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        """Events alone do not tell an empty answer from one that was cut off."""
+        assert unknown(await failure(subject, self.order("[[empty]]")))
+
+    async def test_previews_come_before_each_picture(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        previews: list[Partial] = []
+        reply = await subject.generate(self.order(n=2), progress(previewed=previews))
+        assert len({one.data for one in made(reply)}) == 2
+        told = [(one.index, one.sequence) for one in previews]
+        assert told == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+    @pytest.mark.parametrize(
+        ("token", "code"),
+        [
+            ("early-end:1", FailureCode.OUTCOME_UNKNOWN),
+            ("error-event:1", FailureCode.UPSTREAM_ERROR),
+        ],
+    )
+    async def test_a_stream_that_breaks_off_keeps_its_finished_pictures(
+        self, upstream: Upstream, subject: Provider, token: str, code: FailureCode
+    ) -> None:
+        reply = await subject.generate(self.order(f"[[{token}]]", n=2), progress())
+        assert len(made(reply)) == 1
+        lost = reply.outcomes[1]
+        assert isinstance(lost, Failure)
+        assert lost.code is code
+
+    async def test_an_event_that_is_an_error_is_that_error(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        error = await failure(subject, self.order("[[error-event]]"))
+        assert error.code is FailureCode.UPSTREAM_ERROR
+
+
+class TestChatStreaming(Streaming):
+    model = "google/gemini-3.1-flash-image"
+    options: ClassVar[dict[str, Any]] = {"api": "chat"}
+
+    async def test_words_in_pieces_are_put_together(
+        self, upstream: Upstream, subject: Provider
+    ) -> None:
+        error = await failure(subject, self.order("[[text-only]]"))
+        assert error.code is FailureCode.NO_IMAGE
+        assert error.message == "I can only describe it: a lighthouse."
+
+    @pytest.mark.parametrize(
+        ("finish", "code"),
+        [
+            ("content_filter", FailureCode.CONTENT_POLICY),
+            ("error", FailureCode.UPSTREAM_ERROR),
+        ],
+    )
+    async def test_the_last_chunk_says_why_there_is_no_picture(
+        self, upstream: Upstream, subject: Provider, finish: str, code: FailureCode
+    ) -> None:
+        error = await failure(subject, self.order(f"[[finish:{finish}]]"))
+        assert error.code is code
+        assert not unknown(error)

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storage import redis_keys
 from storage.attempt import UNKNOWN, Attempt, AttemptStatus, Cost, CostSource
+from storage.delivery import Delivery
 from storage.failure import Failure, FailureCode
 from storage.image import Image, ImageStatus
 from storage.job import Job, JobStatus, Superseded
@@ -256,12 +257,21 @@ class JobMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        for job_id, before in self.seen.items():
-            job = self.found(job_id)
+        if not self.seen:
+            return
+        jobs, queued, told = self.do(self.looked_at())
+        for before, job in zip(self.seen.values(), jobs, strict=True):
+            assert job is not None
             self.check_step(before, job)
             self.check_whole(job)
-            self.do(self.check_around(job))
-            self.seen[job_id] = job
+            self.check_around(job, is_queued=job.id.encode() in queued, told=told)
+        self.seen = {job.id: job for job in jobs if job is not None}
+
+    async def looked_at(self) -> tuple[list[Job | None], list[bytes], list[Delivery]]:
+        """Read all that is checked at one time: most of what a life costs is these reads."""
+        queued = self.commands.execute("ZRANGE", redis_keys.IMAGE_QUEUE, 0, -1)
+        found = asyncio.gather(*(self.jobs.find(job_id) for job_id in self.seen))
+        return await asyncio.gather(found, queued, owed(self.commands))
 
     def check_step(self, before: Job, job: Job) -> None:
         assert job.version >= before.version
@@ -308,13 +318,12 @@ class JobMachine(RuleBasedStateMachine):
         assert (image.key is not None) == (image.status is ImageStatus.SUCCEEDED)
         assert (image.error is not None) == (image.status is ImageStatus.FAILED)
 
-    async def check_around(self, job: Job) -> None:
-        queued = await self.jobs.is_queued(job)
+    def check_around(self, job: Job, *, is_queued: bool, told: list[Delivery]) -> None:
         if job.is_ended:
-            assert not queued
+            assert not is_queued
         else:
-            assert queued or job.id in self.astray
-        mine = [one for one in await owed(self.commands) if one.job_id == job.id]
+            assert is_queued or job.id in self.astray
+        mine = [one for one in told if one.job_id == job.id]
         assert len(mine) == (1 if job.is_ended and job.webhook_url else 0)
         assert all(one.type == f"job.{job.status}" for one in mine)
 

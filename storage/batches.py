@@ -1,7 +1,8 @@
 """Batches: where their records are kept, and the one step that changes them.
 
 A batch that is taken in is queued in the same step; one that ends leaves the queue and owes its
-webhook in the same step.
+webhook in the same step. While it is open it has an appointment beside those of jobs, so that one
+whose queue entry was lost is found.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from storage.batch import PREFIX, Batch, BatchId
 from storage.batch_document import batch_document
 from storage.delivery import owed_by_batch
 from storage.endpoints import KnownReceivers
+from storage.jobs import CHECK_EVERY
 from storage.line import Argument
 from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
@@ -116,6 +118,7 @@ class Batches:
             redis_keys.in_progress(new.id),
             redis_keys.IMAGE_QUEUE,
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
+            redis_keys.APPOINTMENTS,
             *owed.keys,
         ]
         args: list[Argument] = [
@@ -127,6 +130,7 @@ class Batches:
             int(new.created_at * 1_000_000),
             queue.payload(queue.FEED, new.id, new.created_at),
             int(new.created_at * 1000),
+            self._clock() + CHECK_EVERY,
             *owed.args,
         ]
         script = scripts.BATCH_AND_OWE if owed.keys else scripts.BATCH

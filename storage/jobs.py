@@ -308,7 +308,10 @@ class Jobs:
         await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job.id)
 
     async def due(self, now: float, most: int) -> list[JobId]:
-        """Return jobs that somebody should look at by now: open for long, or to be forgotten."""
+        """Return jobs that somebody should look at by now: open for long, or to be forgotten.
+
+        Among them are the batches that are open.
+        """
         ids = await self._commands.execute(
             "ZRANGEBYSCORE", redis_keys.APPOINTMENTS, "-inf", now, "LIMIT", 0, most
         )
@@ -320,6 +323,13 @@ class Jobs:
             await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job_id)
         else:
             await self._commands.execute("ZADD", redis_keys.APPOINTMENTS, "XX", at, job_id)
+
+    async def may_sweep(self, every: float) -> bool:
+        """Say whether no process has begun to look for orphans in the last `every` seconds."""
+        said = await self._commands.execute(
+            "SET", redis_keys.SWEEP, 1, "NX", "PX", max(1, int(every * 1000))
+        )
+        return said is not None
 
     async def requeue(self, job: Job, now: float) -> None:
         """Queue an open job whose queue entry was lost."""
@@ -425,7 +435,7 @@ class Jobs:
                 for job_id, score in zip(rows[::2], rows[1::2], strict=True)
             ]
             fresh = [place for place in places if start is None or place < start]
-            for place, job in zip(fresh, await self._many(fresh), strict=True):
+            for place, job in zip(fresh, await self._many(tenant, fresh), strict=True):
                 yield _cursor(place), job
             if len(places) < _SCAN:
                 return
@@ -435,13 +445,17 @@ class Jobs:
             offset = offset + _SCAN if places[0][0] == last[0] else 0
             top = last[0]
 
-    async def _many(self, places: Sequence[tuple[int, str]]) -> list[Job | None]:
+    async def _many(self, tenant: str, places: Sequence[tuple[int, str]]) -> list[Job | None]:
+        """Return the jobs at these places of a list; a place without a record leaves the list."""
         documents = await asyncio.gather(
             *(
                 self._commands.issue("HGET", redis_keys.job(job_id), "document")
                 for _, job_id in places
             )
         )
+        gone = [place[1] for place, text in zip(places, documents, strict=True) if text is None]
+        if gone:
+            await self._commands.execute("ZREM", redis_keys.jobs_of(tenant), *gone)
         return [None if text is None else _readable(text) for text in documents]
 
 

@@ -1,13 +1,16 @@
 """The reaper: looks after jobs that nothing else will bring forward.
 
-Every open job has an appointment, and every ended one a last one. It expires what waited too long
-to start, ends what is past its deadline, queues anew what lost its queue entry, and forgets what is
-past its retention, objects first. Each step is safe to take from any number of workers at once.
+Every open job has an appointment, and every ended one a last one; open batches have theirs, too. It
+expires what waited too long to start, ends what is past its deadline, queues anew what lost its
+queue entry, and forgets what is past its retention, objects first. Each step is safe to take from
+any number of workers at once.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -25,7 +28,8 @@ _AT_ONCE = 100
 _MOST_LOOKS = 50
 _AFTER_A_FAULT = 60.0
 _SWEPT_AT_ONCE = 200
-_MOST_SWEPT = 100_000
+_MOST_DOUBTED = 100_000
+_MOST_KNOWN = 10_000
 
 log = structlog.get_logger("worker.reaper")
 
@@ -54,20 +58,10 @@ class Reaper:
 
     async def run(self, every: float, sweep_every: float) -> None:
         """Look again and again until cancelled; a fault ends one look, never the reaper."""
-        sweep_at = self._clock() + sweep_every * random.random()  # noqa: S311 — jitter
-        while True:
-            await asyncio.sleep(every * random.uniform(0.7, 1.3))  # noqa: S311 — jitter
-            try:
-                for _ in range(_MOST_LOOKS):
-                    if await self.look() < _AT_ONCE:
-                        break
-                if self._clock() >= sweep_at:
-                    sweep_at = self._clock() + sweep_every
-                    await self.sweep()
-            except Unavailable as error:
-                log.warning("reaper_waits", reason=error.message)
-            except Exception as fault:
-                log.exception("reaper_fault", fault=type(fault).__name__)
+        await asyncio.gather(
+            self._again_and_again(self._look_at_all, every),
+            self._again_and_again(partial(self._sweep_in_turn, sweep_every), sweep_every),
+        )
 
     async def look(self) -> int:
         """Keep the appointments that are due, at most a hundred, and return how many there were."""
@@ -79,26 +73,61 @@ class Reaper:
         """Remove old objects of no job or file on record, and return how many there were.
 
         When none of the old objects has an owner, this is more likely a Redis that is empty, or
-        another cell's, than a bucket full of orphans: then nothing is removed.
+        another cell's, than a bucket full of orphans: then nothing is removed. All objects are
+        looked at, however many; what is remembered of them on the way is bounded.
         """
         horizon = self._clock() - self._orphan_life
         orphans: list[str] = []
-        known: dict[str, bool] = {}
-        seen = 0
+        known: OrderedDict[str, bool] = OrderedDict()
+        is_ours, swept = False, 0
         async for key, modified in self._objects.keys("t/"):
-            seen += 1
-            if seen > _MOST_SWEPT:
-                break
-            if modified < horizon and not await self._has_owner(key, known):
+            if modified >= horizon:
+                continue
+            if await self._has_owner(key, known):
+                is_ours = True
+            else:
                 orphans.append(key)
-        if orphans and not any(known.values()):
+            if is_ours and len(orphans) >= _SWEPT_AT_ONCE:
+                swept += await self._removed(orphans)
+            elif len(orphans) >= _MOST_DOUBTED:
+                break
+        if orphans and not is_ours:
             log.warning("sweep_refused", objects=len(orphans), reason="no object has an owner")
             return 0
-        for start in range(0, len(orphans), _SWEPT_AT_ONCE):
+        swept += await self._removed(orphans)
+        if swept:
+            log.info("orphans_swept", objects=swept)
+        return swept
+
+    async def _removed(self, orphans: list[str]) -> int:
+        """Remove objects, take them off the list and return how many there were."""
+        count = len(orphans)
+        for start in range(0, count, _SWEPT_AT_ONCE):
             await self._objects.delete(orphans[start : start + _SWEPT_AT_ONCE])
-        if orphans:
-            log.info("orphans_swept", objects=len(orphans))
-        return len(orphans)
+        orphans.clear()
+        return count
+
+    async def _again_and_again(self, act: Callable[[], Awaitable[None]], every: float) -> None:
+        """Act every so many seconds, the first time after a part of them."""
+        await asyncio.sleep(every * random.random())  # noqa: S311 — jitter
+        while True:
+            try:
+                await act()
+            except Unavailable as error:
+                log.warning("reaper_waits", reason=error.message)
+            except Exception as fault:
+                log.exception("reaper_fault", fault=type(fault).__name__)
+            await asyncio.sleep(every * random.uniform(0.7, 1.3))  # noqa: S311 — jitter
+
+    async def _look_at_all(self) -> None:
+        for _ in range(_MOST_LOOKS):
+            if await self.look() < _AT_ONCE:
+                return
+
+    async def _sweep_in_turn(self, every: float) -> None:
+        """Sweep if no other worker has of late: to list a full bucket takes long."""
+        if await self._jobs.may_sweep(every / 2):
+            await self.sweep()
 
     async def _look_and_go_on(self, job_id: JobId) -> None:
         """Look at one job; a fault in it must not hide the jobs behind it."""
@@ -113,6 +142,9 @@ class Reaper:
             await self._jobs.look_again(job_id, self._clock() + _AFTER_A_FAULT)
 
     async def _look_at(self, job_id: JobId) -> None:
+        if job_id.startswith(PREFIX):
+            await self._look_at_batch(job_id)
+            return
         job = await self._jobs.find(job_id)
         now = self._clock()
         if job is None:
@@ -127,6 +159,17 @@ class Reaper:
             if not await self._jobs.is_queued(job):
                 await self._bring_back(job, now)
             await self._jobs.look_again(job_id, next_check(job, now))
+
+    async def _look_at_batch(self, batch_id: str) -> None:
+        batch = await self._batches.find(batch_id) if self._batches is not None else None
+        if self._batches is None or batch is None or batch.is_ended:
+            await self._jobs.look_again(JobId(batch_id), None)
+            return
+        now = self._clock()
+        if not await self._batches.is_queued(batch):
+            log.warning("batch_requeued", batch=batch.id, tenant=batch.tenant)
+            await self._batches.stir(batch, now)
+        await self._jobs.look_again(JobId(batch_id), now + CHECK_EVERY)
 
     async def _bring_back(self, job: Job, now: float) -> None:
         if await self._jobs.stands(job):
@@ -149,10 +192,12 @@ class Reaper:
             return
         await self._jobs.remove(job)
 
-    async def _has_owner(self, key: str, known: dict[str, bool]) -> bool:
+    async def _has_owner(self, key: str, known: OrderedDict[str, bool]) -> bool:
         owner = key.split("/")[2] if key.count("/") >= 3 else ""
         if owner not in known:
             known[owner] = await self._is_on_record(owner)
+            if len(known) > _MOST_KNOWN:
+                known.popitem(last=False)
         return known[owner]
 
     async def _is_on_record(self, owner: str) -> bool:

@@ -13,7 +13,9 @@
 -- made before, {-1} when the key was used for another request, {-2} when the day's limit is reached, {-3}
 -- when the tenant has as many open jobs as it may have, {-4} when its endpoints are others by now.
 
-if redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1]) == 0 then return {1} end  -- the reply to a first try was lost
+-- The reply to a first try may have been lost. A log that was cut short can also end between two lines of this
+-- script: then there is a place in the list and no record, and the job is taken in as if it were new.
+if redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1]) == 0 and redis.call('EXISTS', KEYS[1]) == 1 then return {1} end
 
 local function refused(...)
   redis.call('ZREM', KEYS[2], ARGV[1])
@@ -49,8 +51,8 @@ if ARGV[9] ~= '-1' then
 end
 if idempotency then redis.call('SET', idempotency, ARGV[7] .. ' ' .. ARGV[1], 'PX', ARGV[8]) end
 
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])  -- first: whatever else is lost, somebody will look
 redis.call('HSET', KEYS[1], 'version', 0, 'document', ARGV[2], 'step', ARGV[6])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[5])
 if #ARGV >= after_flows then owe(KEYS[1], 15, after_flows) end
 if ARGV[12] ~= '' then

@@ -82,6 +82,19 @@ class JobsSuite:
         assert found.status is JobStatus.FAILED
         assert (await queue(commands).claim(10)).tasks == ()
 
+    async def test_of_an_add_that_a_cut_log_left_half_nothing_is_shown_and_it_can_be_repeated(
+        self, jobs: Jobs, commands: Commands
+    ) -> None:
+        job = a_job()
+        index = redis_keys.jobs_of(job.tenant)
+        await commands.execute("ZADD", index, int(NOW * 1_000_000), job.id)
+        assert (await jobs.page("acme", limit=10)).jobs == ()
+        assert await commands.execute("ZCARD", index) == 0
+        await commands.execute("ZADD", index, int(NOW * 1_000_000), job.id)
+        await jobs.add(job)
+        assert await jobs.find(job.id) == job
+        assert await jobs.is_queued(job)
+
     async def test_fifty_parallel_adds_with_one_key_make_one_job(
         self, jobs: Jobs, commands: Commands
     ) -> None:

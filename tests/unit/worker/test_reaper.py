@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import redis_keys
+from storage import queue, redis_keys
 from storage.batch import Batch
 from storage.batches import Batches, new_batch_id
 from storage.errors import Unavailable
@@ -65,6 +65,17 @@ async def put(objects: FullObjects, key: str, *, age: float = 0.0) -> str:
 
 async def kept(objects: FullObjects) -> set[str]:
     return {key async for key, _ in objects.keys("")}
+
+
+def a_batch() -> Batch:
+    return Batch(
+        id=new_batch_id("acme"),
+        tenant="acme",
+        endpoint="/v1/jobs",
+        created_at=NOW,
+        window=3600.0,
+        plan="p",
+    )
 
 
 async def end(jobs: Jobs, job: Job) -> None:
@@ -166,6 +177,36 @@ async def told(heard: object) -> bytes | None:
         if message is not None and message["type"] == "message":
             return bytes(message["data"])
     return None
+
+
+async def test_an_open_batch_that_lost_its_queue_entry_is_queued_again(
+    jobs: Jobs, objects: FullObjects, clock: Clock, commands: Commands
+) -> None:
+    batches = Batches(commands, RetentionSettings(), clock=clock)
+    reaper = Reaper(jobs, objects, clock=clock, life=DAY, orphan_life=DAY, batches=batches)
+    batch = a_batch()
+    await batches.add(batch)
+    await commands.execute("DEL", redis_keys.IMAGE_QUEUE, redis_keys.payload(batch.id))
+    assert await reaper.look() == 0
+    clock.advance(CHECK_EVERY)
+    assert await reaper.look() == 1
+    assert await batches.is_queued(batch)
+    payload = await commands.execute("GET", redis_keys.payload(batch.id))
+    assert queue.task_of(payload) == queue.FEED
+    assert await reaper.look() == 0
+    clock.advance(CHECK_EVERY)
+    assert await reaper.look() == 1
+
+
+async def test_a_batch_that_has_ended_is_not_looked_at_again(
+    jobs: Jobs, objects: FullObjects, clock: Clock, commands: Commands
+) -> None:
+    batches = Batches(commands, RetentionSettings(), clock=clock)
+    batch = a_batch()
+    await batches.add(batch)
+    assert await jobs.due(NOW + CHECK_EVERY, 10) == [batch.id]
+    await batches.swap(batch, batch.finalizing(NOW).ended(None, None, NOW))
+    assert await jobs.due(NOW + DAY, 10) == []
 
 
 # -- ended jobs ------------------------------------------------------------------------------------
@@ -321,14 +362,7 @@ async def test_a_sweep_leaves_a_batch_what_is_its(
     jobs: Jobs, objects: FullObjects, clock: Clock, commands: Commands
 ) -> None:
     batches = Batches(commands, RetentionSettings())
-    batch = Batch(
-        id=new_batch_id("acme"),
-        tenant="acme",
-        endpoint="/v1/jobs",
-        created_at=NOW,
-        window=3600.0,
-        plan="p",
-    )
+    batch = a_batch()
     await batches.add(batch)
     known = await put(objects, f"{batch.folder}job_1/in/0.png", age=2 * DAY)
     await put(objects, "t/acme/batch_none/plan-p.jsonl", age=2 * DAY)
@@ -355,6 +389,21 @@ async def test_a_sweep_asks_for_each_job_once(
     reaper = Reaper(counting, objects, clock=clock, life=DAY, orphan_life=DAY)
     assert await reaper.sweep() == 10
     assert counting.asked == 2
+
+
+async def test_however_many_orphans_there_are_all_are_swept(
+    jobs: Jobs, reaper: Reaper, objects: FullObjects
+) -> None:
+    await jobs.add(a_job("job_1"))
+    named = await put(objects, "t/acme/job_1/1/0.png", age=2 * DAY)
+    for at in range(450):
+        await put(objects, f"t/acme/job_9/1/{at}.png", age=2 * DAY)
+    assert await reaper.sweep() == 450
+    assert await kept(objects) == {named}
+
+
+async def test_of_many_workers_one_sweeps(jobs: Jobs) -> None:
+    assert [await jobs.may_sweep(100) for _ in range(3)] == [True, False, False]
 
 
 async def test_a_redis_that_knows_none_of_the_objects_lets_none_be_swept(

@@ -269,9 +269,9 @@ class JobMachine(RuleBasedStateMachine):
 
     async def looked_at(self) -> tuple[list[Job | None], list[bytes], list[Delivery]]:
         """Read all that is checked at one time: most of what a life costs is these reads."""
-        queued = self.commands.execute("ZRANGE", redis_keys.IMAGE_QUEUE, 0, -1)
-        found = asyncio.gather(*(self.jobs.find(job_id) for job_id in self.seen))
-        return await asyncio.gather(found, queued, owed(self.commands))
+        jobs = asyncio.gather(*(self.jobs.find(job_id) for job_id in self.seen))
+        queued: list[bytes] = await self.commands.execute("ZRANGE", redis_keys.IMAGE_QUEUE, 0, -1)
+        return await jobs, queued, await owed(self.commands)
 
     def check_step(self, before: Job, job: Job) -> None:
         assert job.version >= before.version

@@ -204,7 +204,7 @@ async def test_a_batch_that_has_ended_is_not_looked_at_again(
     batches = Batches(commands, RetentionSettings(), clock=clock)
     batch = a_batch()
     await batches.add(batch)
-    assert await jobs.due(NOW + CHECK_EVERY, 10) == [batch.id]
+    assert await jobs.due(NOW + CHECK_EVERY, 10) == [JobId(batch.id)]
     await batches.swap(batch, batch.finalizing(NOW).ended(None, None, NOW))
     assert await jobs.due(NOW + DAY, 10) == []
 

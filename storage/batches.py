@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import orjson
 from pydantic import TypeAdapter
@@ -20,13 +21,13 @@ from storage.batch import PREFIX, Batch, BatchId
 from storage.batch_document import batch_document
 from storage.delivery import owed_by_batch
 from storage.endpoints import KnownReceivers
-from storage.jobs import CHECK_EVERY
 from storage.line import Argument
 from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 
 
+LOOK_EVERY: Final = 60.0  # seconds between two looks at an open batch
 _BATCH: TypeAdapter[Batch] = TypeAdapter(Batch)
 
 
@@ -130,7 +131,7 @@ class Batches:
             int(new.created_at * 1_000_000),
             queue.payload(queue.FEED, new.id, new.created_at),
             int(new.created_at * 1000),
-            self._clock() + CHECK_EVERY,
+            self._clock() + LOOK_EVERY,
             *owed.args,
         ]
         script = scripts.BATCH_AND_OWE if owed.keys else scripts.BATCH

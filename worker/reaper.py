@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from storage.batch import PREFIX
-from storage.batches import Batches
+from storage.batches import LOOK_EVERY, Batches
 from storage.errors import Error, Unavailable
 from storage.files import Files
 from storage.job import Job, JobId, Newer
@@ -169,7 +169,7 @@ class Reaper:
         if not await self._batches.is_queued(batch):
             log.warning("batch_requeued", batch=batch.id, tenant=batch.tenant)
             await self._batches.stir(batch, now)
-        await self._jobs.look_again(JobId(batch_id), now + CHECK_EVERY)
+        await self._jobs.look_again(JobId(batch_id), now + LOOK_EVERY)
 
     async def _bring_back(self, job: Job, now: float) -> None:
         if await self._jobs.stands(job):

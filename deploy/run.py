@@ -10,20 +10,18 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 from deploy import embedded, probe
 from deploy.folder import Folder, Held
 from deploy.supervisor import REFUSED, Program, Supervisor, die_with_parent, say
+from deploy.wishes import CATCHER_HOST, LOOPBACK, ROOT, Unable, Wishes
 
 
-ROOT = Path(__file__).resolve().parent.parent
-LOOPBACK = "127.0.0.0/8,::1/128"
-ORDER = ("service", "worker", "redis")  # who is stopped first
-DRAIN = 60  # seconds that a worker gives its running jobs by itself, unless it is told otherwise
-PATIENCE = {"service": 30.0, "worker": 15.0, "redis": 15.0}  # seconds before killing, after that
+ORDER = ("service", "worker", "catcher", "redis")  # who is stopped first
+# Seconds before killing; a worker has those for its running jobs on top.
+PATIENCE = {"service": 30.0, "worker": 15.0, "catcher": 5.0, "redis": 15.0}
 READY = 60.0  # seconds from the first process to an answer of /readyz
+OF_A_CATCHER = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH")  # it needs nobody's keys but ours
 
 GREETING = """\
 Darkroom is ready at {url}
@@ -32,38 +30,14 @@ Darkroom is ready at {url}
 Make a picture:
   curl -sS {url}/v1/jobs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
 -H 'Prefer: wait=30' -d '{{"model": "sketch", "prompt": "a lighthouse at dusk"}}'
-Ctrl-C stops everything in order; jobs that wait are kept."""
+{catcher}Ctrl-C stops everything in order; jobs that wait are kept."""
 
-
-class Unable(Exception):
-    """It cannot run here; `code` is what the process exits with."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the environment asks of the supervisor itself; the rest is for its children."""
-
-    data: Path
-    host: str
-    port: int
-    workers: int
-    drain: int
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str]) -> "Wishes":
-        """Raise `Unable` when a value is not what it should be."""
-        data = environment.get("DARKROOM_DATA") or ROOT / ".darkroom"
-        return cls(
-            data=Path(data).absolute(),
-            host=environment.get("DARKROOM_HOST") or "127.0.0.1",
-            port=_number(environment, "DARKROOM_PORT", 8400, range(65536)),
-            workers=_number(environment, "DARKROOM_WORKERS", 1, range(65)),
-            drain=_number(environment, "DARKROOM_WORKER__DRAIN", DRAIN, range(3601)),
-        )
+OF_THE_CATCHER = """\
+See webhooks arrive at {catcher}
+  curl -sS {url}/v1/jobs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+-d '{{"model": "sketch", "prompt": "a lighthouse at dusk", "webhook_url": "{catcher}/hook", \
+"webhook_events": ["*"]}}'
+"""
 
 
 class Installation:
@@ -75,6 +49,7 @@ class Installation:
         self._port = wishes.port or probe.free_port(wishes.host)
         self._url = f"http://{probe.within_url(probe.reachable(wishes.host))}:{self._port}"
         self._environment = self._filled_in(environment)
+        self._catcher: str | None = None
         self._ready = False
         self.supervisor = Supervisor(changed=self._tell_ready)
 
@@ -87,14 +62,22 @@ class Installation:
             self._folder.key = await self._make_key()
         for name in ("service", *["worker"] * self._wishes.workers):
             self._keep(name, (sys.executable, "-m", name))
-        await self._answers()
+        await self._answers(self._url, "/readyz", "service")
         if await probe.status(self._url, "/v1/models", key=self._folder.key) == 401:
             say("the key in the data folder belongs to another Redis; making a new one")
             self._folder.key = await self._make_key()
+        if self._wishes.catcher is not None:
+            self._catcher = await self._start_catcher(self._wishes.catcher, self._folder.key)
         self._ready = True
         self._tell_ready()
-        data, key = self._folder.path, self._folder.key
-        print(GREETING.format(url=self._url, key=key, data=data), flush=True)
+        self._greet(self._folder.key)
+
+    def _greet(self, key: str | None) -> None:
+        catcher = ""
+        if self._catcher is not None:
+            catcher = OF_THE_CATCHER.format(catcher=self._catcher, url=self._url, key=key)
+        greeting = GREETING.format(url=self._url, key=key, data=self._folder.path, catcher=catcher)
+        print(greeting, flush=True)
 
     async def stop(self) -> None:
         """Stop everything in order, each within its patience."""
@@ -133,6 +116,21 @@ class Installation:
         self._keep("redis", redis.command)
         await redis.answers()
 
+    async def _start_catcher(self, port: int, key: str | None) -> str:
+        """Start a catcher that knows the key and nothing else of ours; return where it answers."""
+        port = port or probe.free_port(CATCHER_HOST)
+        if not probe.is_free(CATCHER_HOST, port):
+            raise Unable(f"Port {port} is taken; set DARKROOM_CATCHER_PORT (0 takes any free one)")
+        kept = {name: v for name, v in self._environment.items() if name in OF_A_CATCHER}
+        self._keep(
+            "catcher",
+            (sys.executable, "-m", "deploy.catcher", "--port", str(port), "--url", self._url),
+            {**kept, "DARKROOM_KEY": key or ""},
+        )
+        url = f"http://{CATCHER_HOST}:{port}"
+        await self._answers(url, "/", "webhook catcher")
+        return url
+
     async def _make_key(self) -> str:
         command = (sys.executable, "-m", "service", "keys", "create", "--tenant", "default")
         process = await asyncio.create_subprocess_exec(
@@ -153,21 +151,23 @@ class Installation:
             raise Unable("no key could be made; the reason stands above")
         return said.decode().strip()
 
-    async def _answers(self) -> None:
+    async def _answers(self, url: str, path: str, name: str) -> None:
         async def ready() -> bool:
-            return await probe.status(self._url, "/readyz") == 200
+            return await probe.status(url, path) == 200
 
         try:
             await probe.until(ready, within=READY)
         except TimeoutError:
-            raise Unable(f"The service was not ready within {READY:.0f} s") from None
+            raise Unable(f"The {name} was not ready within {READY:.0f} s") from None
 
-    def _keep(self, name: str, command: tuple[str, ...]) -> None:
+    def _keep(
+        self, name: str, command: tuple[str, ...], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.supervisor.keep(
             Program(
                 name=name,
                 command=command,
-                environment=self._environment,
+                environment=self._environment if environment is None else environment,
                 patience=PATIENCE[name] + (self._wishes.drain if name == "worker" else 0),
             )
         )
@@ -182,6 +182,7 @@ class Installation:
                 "service_pids": self.supervisor.pids("service"),
                 "worker_pids": self.supervisor.pids("worker"),
                 "redis_url": self._environment["DARKROOM_REDIS__URL"],
+                **({} if self._catcher is None else {"catcher_url": self._catcher}),
             }
         )
 
@@ -224,13 +225,6 @@ def _listen(supervisor: Supervisor) -> None:
     loop.add_signal_handler(signal.SIGTERM, supervisor.finish, 0)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: outlive the terminal
         loop.add_signal_handler(signal.SIGHUP, supervisor.finish, 0)
-
-
-def _number(environment: Mapping[str, str], name: str, default: int, allowed: range) -> int:
-    said = environment.get(name) or str(default)
-    if not said.isascii() or not said.isdigit() or int(said) not in allowed:
-        raise Unable(f"{name} is {said!r}; it must be a number from 0 to {allowed[-1]}")
-    return int(said)
 
 
 def main() -> int:

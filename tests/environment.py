@@ -29,6 +29,12 @@ STARTER = """
 
 # Worker processes that deploy/up starts
 # DARKROOM_WORKERS=1
+
+# 1: also start a receiver of webhooks on this machine, as deploy/up --catcher does
+# DARKROOM_CATCHER=0
+
+# Its port, on 127.0.0.1; 0 takes any free one, and is the default where DARKROOM_PORT is 0
+# DARKROOM_CATCHER_PORT=8401
 """
 
 Variables = Mapping[str, tuple[FieldInfo, Any]]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from deploy.run import ROOT
+from deploy.wishes import ROOT
 
 
 MEGABYTE = 1_048_576
@@ -26,7 +26,7 @@ MEGABYTE = 1_048_576
 class Up:
     """One running installation, with what it said and what it promises."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **environment: str) -> None:
         self.data = data
         (data / "ready.json").unlink(missing_ok=True)  # a killed supervisor leaves it behind
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DARKROOM_")}
@@ -34,7 +34,7 @@ class Up:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy"],
             cwd=ROOT,
-            env=clean | {"DARKROOM_DATA": str(data), "DARKROOM_PORT": "0"},
+            env=clean | {"DARKROOM_DATA": str(data), "DARKROOM_PORT": "0"} | environment,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
@@ -45,14 +45,24 @@ class Up:
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
-    def curl(self) -> list[str]:
-        """Return the words of the command that it prints to try."""
+    def curl(self, to_show: str = "Make a picture") -> list[str]:
+        """Return the words of the command that it prints to show something."""
         assert self.process.stdout is not None
         said = (line.strip() for line in self.process.stdout)
-        return shlex.split(next(line for line in said if line.startswith("curl")))
+        next(line for line in said if line.startswith(to_show))
+        return shlex.split(next(said))
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        connection = HTTPConnection(urlsplit(self.ready["url"]).netloc, timeout=40)
+    def follow(self, words: list[str]) -> tuple[int, Any]:
+        """Send what a curl command would."""
+        given = {flag: word for flag, word in pairwise(words) if flag == "-d"}
+        headers = dict(word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H")
+        assert words[2] == self.ready["url"] + "/v1/jobs"
+        return self.ask("POST", "/v1/jobs", json.loads(given["-d"]), **headers)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, *, at: str = "", **headers: str
+    ) -> tuple[int, Any]:
+        connection = HTTPConnection(urlsplit(at or self.ready["url"]).netloc, timeout=40)
         try:
             connection.request(
                 method,
@@ -87,8 +97,8 @@ def wait_for(answer: Callable[[], Any], within: float = 60) -> Any:
 def up(tmp_path: Path) -> Iterator[Callable[[], Up]]:
     started: list[Up] = []
 
-    def start() -> Up:
-        started.append(Up(tmp_path / "data"))
+    def start(**environment: str) -> Up:
+        started.append(Up(tmp_path / "data", **environment))
         return started[-1]
 
     yield start
@@ -100,13 +110,29 @@ def up(tmp_path: Path) -> Iterator[Callable[[], Up]]:
 
 def test_the_curl_that_it_prints_makes_a_picture(up: Callable[[], Up]) -> None:
     running = up()
-    words = running.curl()
-    given = {flag: word for flag, word in pairwise(words) if flag == "-d"}
-    headers = dict(word.split(": ", 1) for flag, word in pairwise(words) if flag == "-H")
-    assert words[2] == running.ready["url"] + "/v1/jobs"
-    status, job = running.ask("POST", "/v1/jobs", json.loads(given["-d"]), **headers)
+    status, job = running.follow(running.curl())
     assert (status, job["status"]) == (200, "succeeded")
     assert job["images"][0]["bytes"] > 1000
+
+
+def test_the_catcher_shows_what_the_curl_that_it_prints_brings(up: Callable[..., Up]) -> None:
+    running = up(DARKROOM_CATCHER="1")
+    status, job = running.follow(running.curl("See webhooks arrive"))
+    assert status == 202
+
+    def told() -> Any:
+        _, shown = running.ask("GET", "/messages", at=running.ready["catcher_url"])
+        return len(shown["messages"]) == 4 and shown["messages"]
+
+    messages = wait_for(told, within=15)
+    assert [one["type"] for one in messages] == [
+        *("job.queued", "job.started", "job.image_ready", "job.succeeded")
+    ]
+    assert {(one["status"], one["about"], one["answered"]) for one in messages} == {
+        ("verified", job["id"], 204)
+    }
+    assert {one["signatures"]["v1"] for one in messages} == {"matches"}
+    assert {one["signatures"]["v1a"] for one in messages} == {"matches"}
 
 
 def test_an_idle_machine_holds_less_than_200_megabytes(up: Callable[[], Up]) -> None:

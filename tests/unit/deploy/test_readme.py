@@ -11,7 +11,7 @@ from tests.unit.deploy.test_manifests import KNOWN
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
-OF_THE_SUPERVISOR = {"DARKROOM_WORKERS"}
+OF_THE_SUPERVISOR = {"DARKROOM_WORKERS", "DARKROOM_CATCHER", "DARKROOM_CATCHER_PORT"}
 
 
 def test_every_door_that_it_shows_is_open() -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy import probe, run
+from deploy import probe
+from deploy.run import OF_A_CATCHER
+from deploy.wishes import ROOT, Unable, Wishes
 from tests.unit.deploy.standin import write_standins
 
 
@@ -43,7 +46,7 @@ def start(place: Path) -> Iterator[Start]:
             cwd=place,
             env=clean
             | {
-                "PYTHONPATH": str(run.ROOT),
+                "PYTHONPATH": str(ROOT),
                 "DARKROOM_DATA": str(place / "data"),
                 "DARKROOM_PORT": "0",
             }
@@ -244,11 +247,64 @@ def test_a_taken_port_is_said_in_one_line(start: Start) -> None:
     assert err == f"darkroom: Port {port} is taken; set DARKROOM_PORT (0 takes any free one)\n"
 
 
-@pytest.mark.parametrize("name", ["DARKROOM_PORT", "DARKROOM_WORKERS"])
+@pytest.mark.parametrize(
+    "name", ["DARKROOM_PORT", "DARKROOM_WORKERS", "DARKROOM_CATCHER", "DARKROOM_WORKER__DRAIN"]
+)
 @pytest.mark.parametrize("value", ["many", "-1", "1.5", "999999", "٣"])
 def test_a_number_that_is_none_is_refused(name: str, value: str) -> None:
-    with pytest.raises(run.Unable, match=name):
-        run.Wishes.read({name: value})
+    with pytest.raises(Unable, match=name):
+        Wishes.read({name: value})
+
+
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [
+        ({}, None),
+        ({"DARKROOM_CATCHER": "0", "DARKROOM_CATCHER_PORT": "7"}, None),
+        ({"DARKROOM_CATCHER": ""}, None),
+        ({"DARKROOM_CATCHER": "1"}, 8401),
+        ({"DARKROOM_CATCHER": "1", "DARKROOM_PORT": "0"}, 0),
+        ({"DARKROOM_CATCHER": "1", "DARKROOM_CATCHER_PORT": "7"}, 7),
+        ({"DARKROOM_CATCHER": "1", "DARKROOM_ALLOW_NETWORKS": "10.0.0.0/8, 127.0.0.0/8"}, 8401),
+        ({"DARKROOM_CATCHER": "1", "DARKROOM_ALLOW_NETWORKS": "nonsense"}, 8401),
+    ],
+)
+def test_a_catcher_is_there_for_who_asks(environment: dict[str, str], port: int | None) -> None:
+    assert Wishes.read(environment).catcher == port
+
+
+@pytest.mark.parametrize("networks", ["", "10.0.0.0/8", "::1/128"])
+def test_a_catcher_that_nothing_could_reach_is_refused(networks: str) -> None:
+    with pytest.raises(Unable, match="no webhook would arrive"):
+        Wishes.read({"DARKROOM_CATCHER": "1", "DARKROOM_ALLOW_NETWORKS": networks})
+
+
+def test_a_catcher_is_told_the_key_and_no_other_secret(place: Path, start: Start) -> None:
+    process = start(DARKROOM_CATCHER="1", OPENAI_API_KEY="sk-theirs", LANG="C.UTF-8")
+    ready = facts(place)
+    assert ready["catcher_url"].startswith("http://127.0.0.1:")
+    assert "<h1>Webhook catcher</h1>" in get(ready["catcher_url"], "/")
+    (catcher,) = filter(is_catcher, psutil.Process(process.pid).children())
+    assert set(catcher.environ()) <= {"DARKROOM_KEY", "LC_CTYPE", *OF_A_CATCHER}
+    process.terminate()
+    out, _ = process.communicate(timeout=20)
+    assert f"See webhooks arrive at {ready['catcher_url']}\n" in out
+    assert f'"webhook_url": "{ready["catcher_url"]}/hook"' in out
+    assert gone(catcher.pid)
+
+
+def is_catcher(process: psutil.Process) -> bool:
+    return "deploy.catcher" in process.cmdline()
+
+
+def test_a_taken_port_of_the_catcher_is_said(start: Start) -> None:
+    with probe._bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = start(DARKROOM_CATCHER="1", DARKROOM_CATCHER_PORT=port)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"Port {port} is taken; set DARKROOM_CATCHER_PORT (0 takes any free one)" in err
 
 
 def test_children_get_what_the_user_set_and_what_was_missing(place: Path, start: Start) -> None:
@@ -258,7 +314,7 @@ def test_children_get_what_the_user_set_and_what_was_missing(place: Path, start:
     assert got["OPENAI_API_KEY"] == "sk-theirs"
     assert got["DARKROOM_OBJECTS__KIND"] == "local"
     assert got["DARKROOM_OBJECTS__PATH"] == str(place / "data" / "objects")
-    assert got["DARKROOM_CATALOG"] == str(run.ROOT / "deploy" / "darkroom.toml")
+    assert got["DARKROOM_CATALOG"] == str(ROOT / "deploy" / "darkroom.toml")
     assert got["DARKROOM_ALLOW_NETWORKS"] == "127.0.0.0/8,::1/128"
     assert got["DARKROOM_PORT"] == facts(place)["url"].rpartition(":")[2]
     process.terminate()

@@ -1,5 +1,6 @@
 """A webhook receiver as a user would write one: the public library verifies each message."""
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +13,15 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 @dataclass
 class Receiver:
-    """What came in: every message that was verified, and how many were not."""
+    """What came in: every message that was verified, and how many were not.
+
+    `first_at` says when the first message about each job came, in Unix seconds.
+    """
 
     url: str
     secret: str = ""
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    first_at: dict[str, float] = field(default_factory=dict)
     forged: int = 0
     status: Callable[[str], int] = lambda _: 200
 
@@ -44,6 +49,7 @@ class Receiver:
             return web.Response(status=400)
         message_id = headers["webhook-id"]
         self.messages.append((message_id, message))
+        self.first_at.setdefault(message["data"]["id"], time.time())
         return web.Response(status=self.status(message_id))
 
 

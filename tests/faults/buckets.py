@@ -41,7 +41,7 @@ async def down(stand: Stand, scale: Scale) -> list[Measure]:
     verdict = await ledger.judge(within=60)
     jobs = (await ledger.ended(within=5)).values()
     calls = await stand.calls(containing="F12")
-    late = max(job["finished_at"] for job in jobs) - back
+    late = max(job["finished_at"] for job in (await ledger.records()).values()) - back
     return [
         *judged(verdict),
         none("not succeeded", sum(job["status"] != "succeeded" for job in jobs)),
@@ -72,7 +72,7 @@ async def slow(stand: Stand, scale: Scale) -> list[Measure]:
                 reads.append((await asked(stand, "GET", f"/v1/jobs/{first}"))[1])
                 await asyncio.sleep(0.05)
 
-        edit = {"images": [_DOT], "model": "sketch"}
+        edit = {"images": [DOT], "model": "sketch"}
         upload, _ = await asyncio.gather(asked(stand, "POST", "/v1/jobs", **edit), read())
         uploads.append(upload)
     await _line(stand).become(FINE)
@@ -96,7 +96,7 @@ async def forbidden(stand: Stand, scale: Scale) -> list[Measure]:
     bucket.asked.clear()
     bucket.refuses = lambda method, _: (403, "AccessDenied") if method == "PUT" else None
     ids = [await ledger.submit(SMALL) for _ in range(3)]
-    edit_status, _ = await asked(stand, "POST", "/v1/jobs", images=[_DOT], model="sketch")
+    edit_status, _ = await asked(stand, "POST", "/v1/jobs", images=[DOT], model="sketch")
     jobs = list((await ledger.ended(ids, within=30)).values())
     puts = bucket.asked["PUT"]
     bucket.refuses = lambda _method, _key: None
@@ -158,9 +158,7 @@ async def truncating(stand: Stand, scale: Scale) -> list[Measure]:
 
 
 # A PNG of one white pixel.
-_DOT = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
-)
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 
 ROWS = (
     Row(id="F12", fault="object store down", run=down, stand="s3"),

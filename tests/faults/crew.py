@@ -53,7 +53,10 @@ class Crew:
         if not pids:
             return None
         pid = chance.choice(pids)
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has just ended by itself
+            return None
         return pid
 
     async def stop(self, *order: str) -> None:

@@ -8,7 +8,19 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.faults import buckets, services, stores, upstreams, workers
+from tests.faults import (
+    buckets,
+    crowds,
+    ends,
+    machine,
+    poison,
+    receivers,
+    services,
+    stores,
+    storm,
+    upstreams,
+    workers,
+)
 from tests.faults.row import Measure, NotRun, Row, Scale
 from tests.faults.stand import Stand, standing
 
@@ -17,10 +29,23 @@ PATIENCE = 1800.0  # seconds for one row
 ROWS: dict[str, Row] = {
     row.id: row
     for row in sorted(
-        (*workers.ROWS, *services.ROWS, *stores.ROWS, *buckets.ROWS, *upstreams.ROWS),
-        key=lambda row: int(row.id[1:]),
+        (
+            *workers.ROWS,
+            *poison.ROWS,
+            *services.ROWS,
+            *stores.ROWS,
+            *buckets.ROWS,
+            *upstreams.ROWS,
+            *receivers.ROWS,
+            *machine.ROWS,
+            *crowds.ROWS,
+            *ends.ROWS,
+        ),
+        key=lambda row: (row.id[0], int(row.id[1:])),
     )
 }
+# Beside the matrix: minutes of it say more than a row does.
+STORM = storm.ROWS[0]
 
 
 class Result(StrEnum):

@@ -244,7 +244,7 @@ async def _listed(stand: Stand, containing: str) -> list[dict[str, Any]]:
 
 
 async def _last_start(ledger: Ledger) -> float:
-    jobs = (await ledger.ended(within=5)).values()
+    jobs = (await ledger.records()).values()
     last = max(job["created_at"] for job in jobs)
     return quantile([job["started_at"] - last for job in jobs], 1.0)
 

@@ -24,6 +24,7 @@ from botocore.config import Config
 from redis.asyncio import Redis
 
 from deploy import probe
+from storage.local import LocalObjects
 from tests.faults.bucket import NAME as BUCKET
 from tests.faults.bucket import Bucket, bucket
 from tests.faults.crew import Crew
@@ -139,9 +140,11 @@ class Stand:
         await worker.start()
         return worker
 
-    def keep_worker(self, crew: Crew, *, module: str = "worker", **environment: str) -> None:
+    def keep_worker(
+        self, crew: Crew, *, name: str = "worker", module: str = "worker", **environment: str
+    ) -> None:
         """Let a crew keep such a worker running."""
-        crew.add_python("worker", module, {**self._of_workers(), **environment})
+        crew.add_python(name, module, {**self._of_workers(), **environment})
 
     def _of_workers(self) -> dict[str, str]:
         return {
@@ -166,6 +169,10 @@ class Stand:
         await self.answers(url, "/readyz")
         return program, url
 
+    async def here_answers(self) -> None:
+        """Return once the service is ready, whoever keeps it."""
+        await self.answers(self.here.url, "/readyz")
+
     async def answers(self, url: str, path: str, *, within: float = 30.0) -> None:
         """Return once a GET is answered with 200."""
 
@@ -188,6 +195,15 @@ class Stand:
         async with self.client.get(f"{self.here.upstream_url}/_calls") as answer:
             calls = await answer.json()
         return [c for c in calls if c["method"] == method and containing in (c["prompt"] or "")]
+
+    async def kept(self, prefix: str) -> list[str]:
+        """Return the keys of the objects under a prefix, where they are kept in a folder."""
+        path = self.here.folder / "objects"
+        objects = LocalObjects(path, secret=bytes(32), base_url=self.here.url)
+        try:
+            return [key async for key, _ in objects.keys(prefix)]
+        finally:
+            await objects.close()
 
     async def rule(self, **body: Any) -> None:
         """Give the upstream a rule; see `tests.upstream.faults.Rule`."""

@@ -65,7 +65,8 @@ async def broken(stand: Stand, scale: Scale) -> list[Measure]:
     verdict = await ledger.judge(within=120)
     calls = await stand.calls(containing="F18")
     failed = [call for call in calls if call["status"] == 500]
-    ends = [job["finished_at"] - back for job in jobs.values()]
+    records = await ledger.records()
+    ends = [records[job_id]["finished_at"] - back for job_id in late]
     return [
         *judged(verdict),
         Measure(what="calls during the outage", value=len(failed)),
@@ -92,7 +93,8 @@ async def _timed(stand: Stand, name: str, tokens: str) -> list[Measure]:
     ids = [await ledger.submit(tokens, model="hasty", on_unknown="fail") for _ in range(4)]
     after = await ledger.submit(SMALL)  # waits for a slot
     jobs = await ledger.ended(ids, within=30)
-    took = [j["attempts"][0]["finished_at"] - j["attempts"][0]["started_at"] for j in jobs.values()]
+    first = [(await ledger.records())[job_id]["attempts"][0] for job_id in ids]
+    took = [attempt["finished_at"] - attempt["started_at"] for attempt in first]
     typed = [job["attempts"][0]["error"]["code"] for job in jobs.values()]
     next_ = (await ledger.ended([after], within=20))[after]
     return [

@@ -1,4 +1,4 @@
-"""Rows of the matrix: workers that are killed, stalled or poisoned in the middle of a job."""
+"""Rows of the matrix: workers that are killed or stalled in the middle of a job."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ async def killed_in_call(stand: Stand, scale: Scale) -> list[Measure]:
             await asyncio.sleep(SLOW + 1.5)
         verdict = await ledger.judge(within=180)
     jobs = list((await ledger.ended(within=5)).values())
-    waits = restarts(jobs, kills)
+    waits = restarts((await ledger.records()).values(), kills)
     calls = await stand.calls(containing="F1")
     return [
         *judged(verdict),
@@ -54,7 +54,7 @@ def restarts(jobs: Iterable[dict[str, Any]], kills: list[float]) -> list[float]:
     """Return the seconds from each kill in the middle of a call to the next attempt."""
     found = []
     for job in jobs:
-        for before, after in itertools.pairwise(job["attempts"]):
+        for before, after in itertools.pairwise(job.get("attempts", ())):
             begun = before["started_at"]
             if before["status"] == "outcome_unknown":
                 cut = [k for k in kills if begun <= k <= begun + SLOW + 1]
@@ -113,49 +113,6 @@ async def _crashed(stand: Stand, ledger: Ledger, point: str, count: int) -> int:
     return deaths
 
 
-async def poisoned(stand: Stand, scale: Scale) -> list[Measure]:
-    """Let one job kill every worker that runs it, among healthy ones."""
-    count = scale.of(400, least=100)
-    baseline, _ = await _among(stand, "F34 healthy", count, poison=False)
-    among, deaths = await _among(stand, "F34 poisoned", count, poison=True)
-    healthy = [job for job in among.values() if "[[kill]]" not in job["request"]["prompt"]]
-    [poison] = [job for job in among.values() if "[[kill]]" in job["request"]["prompt"]]
-    before, after = (
-        quantile([job["finished_at"] - job["created_at"] for job in jobs], 0.95)
-        for jobs in (list(baseline.values()), healthy)
-    )
-    failed = [job for job in healthy if job["status"] != "succeeded"]
-    return [
-        Measure(what="deaths", value=deaths, least=1, most=3),
-        none("poison not failed", poison["status"] != "failed"),
-        none("healthy failed by less than two deaths", sum(_deaths(job) < 2 for job in failed)),
-        Measure(what="healthy in mid-call at two deaths", value=len(failed)),
-        Measure(what="healthy p95 / without", value=after / before, most=2.0),
-    ]
-
-
-def _deaths(job: dict[str, Any]) -> int:
-    return sum(attempt["status"] == "outcome_unknown" for attempt in job["attempts"])
-
-
-async def _among(
-    stand: Stand, name: str, count: int, *, poison: bool
-) -> tuple[dict[str, Any], int]:
-    ledger = Ledger(stand, name)
-    async with crewed(stand.here.folder, "worker") as crew:
-        for _ in range(2):
-            stand.keep_worker(
-                crew, module="tests.faults.saboteur", DARKROOM_WORKER__SLOTS="8", **SOON
-            )
-        for number in range(count):
-            if poison and number == 6:
-                await ledger.submit("[[kill]]", model="sketch", size="256x256")
-            await ledger.submit(f"[[slow:1]] {SMALL}")
-        verdict = await ledger.judge(within=120)
-        assert not verdict.broken, str(verdict)
-        return await ledger.ended(within=5), crew.deaths
-
-
 async def stalled(stand: Stand, scale: Scale) -> list[Measure]:
     """Block a worker's event loop for longer than its lease, then let it write what it made."""
     ledger = Ledger(stand, "F35")
@@ -191,6 +148,5 @@ ROWS = (
     Row(id="F1", fault="worker killed in a call", run=killed_in_call),
     Row(id="F2", fault="worker killed between upload and record", run=killed_before_the_record),
     Row(id="F3", fault="worker killed between record and webhook", run=killed_before_the_webhook),
-    Row(id="F34", fault="a job that kills its workers", run=poisoned),
     Row(id="F35", fault="event loop blocked beyond the lease", run=stalled),
 )

@@ -2,10 +2,16 @@
 
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from service.endpoints.description import pages
 from service.routes import OPEN, ROUTES
+from storage.catalog import Deployment, Price
+from storage.dialect import Capabilities
 from tests.unit.deploy.test_manifests import KNOWN
 
 
@@ -36,6 +42,12 @@ def test_every_dependency_has_its_reason_and_every_reason_a_dependency() -> None
     cells = re.findall(r"^\| ([a-z][^|]*) \| (?!why)", table, re.MULTILINE)
     said = {name for cell in cells for name in re.sub(r" \(.*\)", "", cell).split(", ")}
     assert said == names
+
+
+@pytest.mark.parametrize("kind", [Deployment, Capabilities, Price])
+def test_the_catalog_is_described_field_by_field(kind: Any) -> None:
+    described = README.partition("\n## The catalog\n")[2].partition("\n## ")[0]
+    assert {field.name for field in fields(kind)} <= set(re.findall(r"`(\w+)`", described))
 
 
 def test_every_file_that_it_names_is_there() -> None:

@@ -1,0 +1,1 @@
+"""Deployments at the fake upstreams, and how to ask them as a worker does."""

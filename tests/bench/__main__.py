@@ -3,13 +3,14 @@
 import asyncio
 import sys
 
-from tests.bench import batch, ledger, queueing, renditions, traffic, walk
+from tests.bench import batch, cost, ledger, queueing, renditions, traffic, walk
 from tests.bench.table import show
 
 
 PARTS = {
     "queue": queueing.run,
     "walk": walk.run,
+    "cost": cost.run,
     "traffic": traffic.run,
     "ledger": ledger.run,
     "renditions": renditions.run,

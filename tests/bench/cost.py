@@ -148,5 +148,5 @@ async def _answers(url: str) -> bool:
     try:
         async with aiohttp.ClientSession(timeout=limit) as session, session.get(url) as answer:
             return answer.status == 200
-    except (aiohttp.ClientError, asyncio.TimeoutError):
+    except (TimeoutError, aiohttp.ClientError):
         return False

@@ -6,7 +6,6 @@ ours and over the same upstream, where `litellm` is on the PATH (`pip install 'l
 an environment of its own). It neither stores nor queues what it passes on.
 """
 
-import asyncio
 import os
 import shutil
 import tempfile

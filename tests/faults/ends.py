@@ -133,23 +133,24 @@ async def _swept(stand: Stand) -> tuple[int, int]:
     await stand.add_worker(**SOON)
     spared = await ledger.submit(SMALL, hook=False)
     await ledger.ended([spared], within=30)
+    planted = [f"t/acme/job_of_nobody_{number}/1/0.png" for number in range(3)]
     objects = LocalObjects(
         stand.here.folder / "objects", secret=b"x" * 32, base_url="http://127.0.0.1"
     )
     commands = Commands(connect(RedisSettings(url=stand.here.redis_url)))
     jobs = Jobs(commands, RetentionSettings())
     try:
-        for number in range(3):
-            key = f"t/acme/job_of_nobody_{number}/1/0.png"
+        for key in planted:
             await objects.put(key, b"bytes", content_type="image/png")
         late = Reaper(
             jobs, objects, clock=lambda: time.time() + 90_000, life=1e9, orphan_life=86_400
         )
-        swept = await late.sweep()
+        await late.sweep()
     finally:
         await objects.close()
         await commands.close()
-    return swept, len(await stand.kept(f"t/acme/{spared}/"))
+    left = await stand.kept("t/acme/job_of_nobody_")
+    return len(planted) - len(left), len(await stand.kept(f"t/acme/{spared}/"))
 
 
 ROWS = (

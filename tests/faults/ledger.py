@@ -143,6 +143,10 @@ class Ledger:
             await asyncio.sleep(0.1)
         raise AssertionError("the service does not answer")
 
+    async def started(self, job_id: str) -> bool:
+        """Say whether a worker has taken a job up."""
+        return bool((await self.job(job_id))["started_at"])
+
     async def ended(self, ids: Iterable[str] | None = None, *, within: float) -> dict[str, Any]:
         """Wait for the ends of jobs, all of them by default; return them by id as they stand."""
         waiting = list(self.ids if ids is None else ids)

@@ -190,7 +190,7 @@ async def skewed(stand: Stand, scale: Scale) -> list[Measure]:
             job_id = await ledger.submit(
                 f"[[slow:0.2]] {SMALL}", start_within=30.0, end_within=120.0
             )
-            await eventually(lambda: _started(ledger, job_id), within=40)  # noqa: B023 — awaited
+            await eventually(lambda: ledger.started(job_id), within=40)  # noqa: B023 — awaited
             waits.append(time.monotonic() - begun)
             if number % 4 == 3:  # leases are renewed and judged across both clocks
                 await ledger.submit(f"[[slow:5]] {SMALL}")
@@ -215,10 +215,6 @@ async def skewed(stand: Stand, scale: Scale) -> list[Measure]:
 
 def _skew(by: int) -> dict[str, str]:
     return {"PYTHONPATH": str(SKEW), "SKEW": str(by)}
-
-
-async def _started(ledger: Ledger, job_id: str) -> bool:
-    return bool((await ledger.job(job_id))["started_at"])
 
 
 ROWS = (

@@ -124,7 +124,7 @@ async def stalled(stand: Stand, scale: Scale) -> list[Measure]:
         await ledger.submit(f"[[stall:{stall}]]", model="sketch", size="256x256"),
         *[await ledger.submit(SMALL) for _ in range(3)],
     ]
-    await asyncio.sleep(2)
+    await eventually(lambda: ledger.started(ids[0]), within=30)
     await stand.add_worker(**SOON)
     taken_over = time.monotonic()
     jobs = await ledger.ended(ids, within=stall + 30)

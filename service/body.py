@@ -37,6 +37,7 @@ MAX_BOUNDARY: Final = 70
 LARGE: Final = 1_048_576  # bytes of a JSON body that memory is counted for
 LIFTED: Final = 65_536  # characters of a text that is no prompt but an image
 _MARK: Final = re.compile("\0image ([0-9]{1,5})")
+_DATA_URL: Final = re.compile(rf"data:image/[\w+/=;,.-]{{{LIFTED},}}", re.ASCII)
 _PICTURES: Final = frozenset({"image", "image_url", "url", "mask", "result", "input_image_mask"})
 _OPAQUE: Final = frozenset({"options", "metadata"})
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
@@ -110,7 +111,9 @@ async def read_json(request: web.Request, limits: LimitSettings, *, many: bool =
         return body
     body.fields = parse_object(data)
     if len(data) > LARGE:
-        _lift(body.fields, body.texts)
+        marks: dict[str, str] = {}
+        _lift(body.fields, marks)
+        body.texts.extend(marks)
     return body
 
 
@@ -312,20 +315,23 @@ def _held(fields: dict[str, Any], name: str, kind: type[Any]) -> Any:
 # -- images among the fields --------------------------------------------------------------------
 
 
-def _lift(value: Any, texts: list[str]) -> None:
-    """Move long texts from where only images can be to `texts`, and leave marks."""
+def _lift(value: Any, marks: dict[str, str]) -> None:
+    """Move long texts from where images can be to `marks`, each once, and leave its mark."""
+
+    def marked(text: str) -> str:
+        return marks.setdefault(text, f"\0image {len(marks)}")
+
     places = value.items() if isinstance(value, dict) else enumerate(value)
     for place, item in list(places):
         if isinstance(item, dict | list):
             if place not in _OPAQUE:
-                _lift(item, texts)
-        elif (
-            isinstance(item, str)
-            and len(item) > LIFTED
-            and (isinstance(value, list) or place in _PICTURES)
-        ):
-            value[place] = f"\0image {len(texts)}"
-            texts.append(item)
+                _lift(item, marks)
+        elif not isinstance(item, str) or len(item) <= LIFTED:
+            continue
+        elif isinstance(value, list) or place in _PICTURES:
+            value[place] = marked(item)
+        elif place == "content":
+            value[place] = _DATA_URL.sub(lambda found: marked(found[0]), item)
 
 
 # -- the text of a form as the types of a model --------------------------------------------------

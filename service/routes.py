@@ -278,12 +278,15 @@ ROUTES = (
     ),
     *(
         Route(
-            *("POST", path, chat.completions, _SUBMIT, replies.ChatReply),
+            *("POST", path, endpoint, _SUBMIT, replies.ChatReply),
             json=ChatRequest,
             submits=True,
             streams=True,
         )
-        for path in ("/v1/chat/completions", "/api/v1/chat/completions")
+        for path, endpoint in (
+            ("/v1/chat/completions", chat.completions),
+            ("/api/v1/chat/completions", chat.gateway_completions),
+        )
     ),
     Route(
         *("POST", "/v1/responses", responses.create, _SUBMIT, replies.ResponseReply),

@@ -1,5 +1,11 @@
-"""Images through chat: `/v1/chat/completions`, also below `/api`."""
+"""Images through chat: OpenAI's `/v1/chat/completions`, and that of gateways below `/api`.
 
+OpenAI's chat has no images, so an answer to its own words is one that its types can read: the
+content is a text, which shows the images in Markdown as relays do. Whoever asks in a gateway's
+words, or at its address, reads them as parts of the content. `images` has them either way.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -26,17 +32,34 @@ from storage.job import Job
 from storage.request import Request
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How an answer has its images: as parts of the content or in its text, and as tool calls."""
+
+    in_parts: bool
+    by_tool: bool
+
+
 async def completions(call: Call) -> web.StreamResponse:
     """Make the image that a conversation asks for and answer as an assistant."""
+    return await _answered(call, at_gateway=False)
+
+
+async def gateway_completions(call: Call) -> web.StreamResponse:
+    """Answer as gateways do, in whichever words they are asked."""
+    return await _answered(call, at_gateway=True)
+
+
+async def _answered(call: Call, *, at_gateway: bool) -> web.StreamResponse:
     body = await read_json(call.request, call.context.settings.limits)
     ask = read(ChatRequest, stated(body.fields))
+    form = _Form(in_parts=at_gateway or ask.is_extended, by_tool=ask.image_tool is not None)
     draft = await _draft(call, ask, body)
     if ask.stream and not preference(call.request.headers).is_now:
-        return await _stream(call, draft, ask)
-    by_tool = ask.image_tool is not None
+        return await _stream(call, draft, ask, form)
 
     async def show(job: Job, headers: dict[str, str]) -> web.StreamResponse:
-        document = await _completion(call, job, by_tool=by_tool)
+        document = await _completion(call, job, form)
         return web.Response(
             body=orjson.dumps(document), content_type="application/json", headers=headers
         )
@@ -100,12 +123,17 @@ def _is_text(job: Job) -> bool:
 # -- showing -------------------------------------------------------------------------------------
 
 
-async def _completion(call: Call, job: Job, *, by_tool: bool) -> dict[str, Any]:
+async def _completion(call: Call, job: Job, form: _Form) -> dict[str, Any]:
     images = [await _part(call, image) for image in made(job)]
-    message: dict[str, Any] = {"role": "assistant", "content": _content(job, images)}
+    words = [{"type": "text", "text": job.text}] if job.text else []
+    message: dict[str, Any] = {"role": "assistant", "content": [*words, *images]}
+    if not images or not form.in_parts:
+        message["content"] = "\n\n".join([job.text or "", *map(_drawn, images)]).strip()
+    if images and not form.in_parts:
+        message["content_parts"] = [*words, *images]
     if images:
         message["images"] = [{**part, "index": at} for at, part in enumerate(images)]
-    if images and by_tool:
+    if images and form.by_tool:
         message["tool_calls"] = _tool_calls(job)
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     return {
@@ -118,11 +146,9 @@ async def _completion(call: Call, job: Job, *, by_tool: bool) -> dict[str, Any]:
     }
 
 
-def _content(job: Job, images: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    if not images:
-        return job.text or ""
-    words = [{"type": "text", "text": job.text}] if job.text else []
-    return [*words, *images]
+def _drawn(part: dict[str, Any]) -> str:
+    """Return an image as a text shows it, in Markdown."""
+    return f"![image]({part['image_url']['url']})"
 
 
 async def _part(call: Call, image: Image) -> dict[str, Any]:
@@ -159,11 +185,11 @@ def _usage(job: Job) -> dict[str, Any]:
 # -- streaming -----------------------------------------------------------------------------------
 
 
-async def _stream(call: Call, draft: Draft, ask: ChatRequest) -> web.StreamResponse:
+async def _stream(call: Call, draft: Draft, ask: ChatRequest, form: _Form) -> web.StreamResponse:
     async with call.context.reception.watched(asker_of(call), draft) as watched:
         call.request[JOB_ID] = watched.job.id
         async with Events(call.request, {"X-Job-Id": watched.job.id}) as events:
-            chunks = _Chunks(call, events, by_tool=ask.image_tool is not None)
+            chunks = _Chunks(call, events, form)
             await chunks.begin(watched.job)
             longest = call.context.settings.limits.max_stream
             async for step in watched.steps(longest, call.is_gone):
@@ -179,10 +205,10 @@ async def _stream(call: Call, draft: Draft, ask: ChatRequest) -> web.StreamRespo
 class _Chunks:
     """The pieces of one streamed answer."""
 
-    def __init__(self, call: Call, events: Events, *, by_tool: bool) -> None:
+    def __init__(self, call: Call, events: Events, form: _Form) -> None:
         self._call = call
         self._events = events
-        self._by_tool = by_tool
+        self._form = form
         self._told: set[int] = set()
 
     async def begin(self, job: Job) -> None:
@@ -194,15 +220,18 @@ class _Chunks:
             if image.index in self._told:
                 continue
             part = await _part(self._call, image)
-            await self._send(job, {"images": [{**part, "index": len(self._told)}]})
+            delta: dict[str, Any] = {"images": [{**part, "index": len(self._told)}]}
+            if not self._form.in_parts:
+                delta["content"] = self._apart(_drawn(part))
+            await self._send(job, delta)
             self._told.add(image.index)
 
     async def end(self, job: Job, *, with_usage: bool) -> None:
         """Send what is left to say."""
         if job.is_ended and (made(job) or _is_text(job)):
             if job.text:
-                await self._send(job, {"content": job.text})
-            if self._by_tool and made(job):
+                await self._send(job, {"content": self._apart(job.text)})
+            if self._form.by_tool and made(job):
                 await self._send(job, {"tool_calls": _tool_calls(job)})
             await self._send(job, {}, finish_reason="stop")
             if with_usage:
@@ -210,6 +239,10 @@ class _Chunks:
         else:
             await self._events.send(dict(end_error(job)))
         await self._events.send(b"[DONE]")
+
+    def _apart(self, text: str) -> str:
+        """Keep a text from the images before it, where they are in the text too."""
+        return f"\n\n{text}" if self._told and not self._form.in_parts else text
 
     async def _send(
         self, job: Job, delta: dict[str, Any], *, finish_reason: str | None = None

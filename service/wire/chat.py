@@ -2,11 +2,12 @@
 
 OpenAI's own chat makes no images. Three ways to ask for one are in use, and all are understood: a
 plain image model with text and `image_url` parts, `modalities` with "image", and a tool of the
-type `image_generation`.
+type `image_generation`. The last two are not OpenAI's words, so their answers need not be either.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StrictInt, StrictStr, Tag
 
@@ -26,6 +27,8 @@ from service.wire.pictures import MAX_TEXT, Picture
 
 
 LOOSE = ConfigDict(extra="allow", frozen=True)
+# No letter of what is found can begin another, so this takes linear time. Long images are marks.
+_DRAWN: Final = re.compile(r"!\[image\]\((data:image/[\w+/=;,.-]+|\0image [0-9]{1,5})\)", re.ASCII)
 
 
 def _url(value: Any) -> Any:
@@ -81,6 +84,9 @@ class Message(Wire):
 
     role: Annotated[StrictStr, Field(max_length=32)]
     content: Content | None = Field(None, repr=False)
+    content_parts: Annotated[tuple[Part, ...], Field(max_length=256)] | None = Field(
+        None, repr=False
+    )
     images: Annotated[tuple[Part, ...], Field(max_length=16)] | None = Field(None, repr=False)
 
     @property
@@ -94,9 +100,16 @@ class Message(Wire):
     def pictures(self) -> tuple[Picture, ...]:
         """Return every image of the message, each once, however often it is named."""
         parts = self.content if isinstance(self.content, tuple) else ()
-        found = [part.picture for part in (*parts, *(self.images or ()))]
+        parts = (*parts, *(self.content_parts or ()), *(self.images or ()))
+        found = [*self._drawn(), *(part.picture for part in parts)]
         unique = {picture.image_url or picture.file_id: picture for picture in found if picture}
         return tuple(unique.values())
+
+    def _drawn(self) -> Iterator[Picture]:
+        """Yield the images that an answer of ours has in its text."""
+        if self.role == "assistant" and isinstance(self.content, str):
+            for match in _DRAWN.finditer(self.content):
+                yield Picture(image_url=match[1])
 
 
 class ImageTool(Wire):
@@ -179,6 +192,12 @@ class ChatRequest(Extras):
     max_tokens: StrictInt | None = None
     max_completion_tokens: StrictInt | None = None
     user: Annotated[StrictStr, Field(max_length=256)] | None = None
+
+    @property
+    def is_extended(self) -> bool:
+        """Say whether it asks in words that OpenAI's own chat does not have."""
+        by_modality = "image" in (self.modalities or ())
+        return by_modality or self.image_config is not None or self.image_tool is not None
 
     @property
     def image_tool(self) -> ImageTool | None:

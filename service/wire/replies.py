@@ -368,7 +368,11 @@ class SpendReply(Reply):
 
 
 class ChatReply(OpenReply):
-    """A chat completion; its images are in the message's content and in its `images`."""
+    """A chat completion; its images are in the message's `images` and in its content.
+
+    Asked in OpenAI's words, the content is a text with the images in Markdown, and `content_parts`
+    has them as parts. Asked in those of a gateway, or below `/api`, the content is the parts.
+    """
 
     id: str
     object: Literal["chat.completion"]

@@ -24,6 +24,7 @@ from tests.images import photograph
 from tests.processes import Installation
 
 
+PHOTO = "data:image/jpeg;base64," + base64.b64encode(photograph()).decode()
 FORM = {"image": ("a.jpg", photograph(), "image/jpeg")}
 
 
@@ -78,14 +79,22 @@ def test_responses(call: Any) -> None:
         adapter.validate_python(event)
 
 
-def test_chat(call: Any) -> None:
-    ask = {"model": "sketch", "messages": [{"role": "user", "content": "a lighthouse"}]}
-    answer = call("/v1/chat/completions", ask).json()
-    # OpenAI's own chat has no images, so its types know no content in parts.
-    answer["choices"][0]["message"]["content"] = None
-    ChatCompletion.model_validate(answer)
+@pytest.mark.parametrize("model", ["sketch", "gpt-image-2"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a lighthouse",
+        [{"type": "text", "text": "at night"}, {"type": "image_url", "image_url": {"url": PHOTO}}],
+    ],
+    ids=["text", "image"],
+)
+def test_chat(call: Any, model: str, content: Any) -> None:
+    ask = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 4096}
+    answer = call("/v1/chat/completions", ask)
+    message = ChatCompletion.model_validate_json(answer.content, strict=True).choices[0].message
+    assert (message.content or "").startswith("![image](data:image/png;base64,")
     for chunk in events(call("/v1/chat/completions", {**ask, "stream": True})):
-        ChatCompletionChunk.model_validate(chunk)
+        ChatCompletionChunk.model_validate(chunk, strict=True)
 
 
 def test_models_and_files(call: Any) -> None:

@@ -73,16 +73,24 @@ class TestLifting:
             "metadata": {"url": long},
             "messages": [{"content": [{"text": long, "image_url": {"url": long}}]}],
         }
-        texts: list[str] = []
-        _lift(fields, texts)
-        assert len(texts) == 4
+        marks: dict[str, str] = {}
+        _lift(fields, marks)
+        assert list(marks) == [long]
         assert fields["prompt"] == long
         assert fields["options"] == {"image": long}
         assert fields["metadata"] == {"url": long}
         assert fields["messages"][0]["content"][0]["text"] == long
-        body = Body(fields, texts=texts)
+        body = Body(fields, texts=list(marks))
         assert body.text(fields["images"][0]) == long
         assert body.text(fields["messages"][0]["content"][0]["image_url"]["url"]) == long
+
+    def test_an_image_in_a_text_is_lifted_out_of_it(self) -> None:
+        url = "data:image/png;base64," + "A" * 100_000
+        fields = {"content": f"here ![image]({url}) it is", "other": f"![image]({url})"}
+        marks: dict[str, str] = {}
+        _lift(fields, marks)
+        assert fields["content"] == f"here ![image]({marks[url]}) it is"
+        assert fields["other"] == f"![image]({url})"
 
     def test_a_mark_that_nobody_left_is_a_text_like_any_other(self) -> None:
         assert Body().text("\0image 0") == "\0image 0"

@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
+from pydantic import ValidationError
 
 from storage.attempt import Usage
 from storage.failure import Failure, FailureCode
 from tests.unit.service.conftest import Front
-from tests.unit.service.pictures import png
+from tests.unit.service.pictures import noise, png
 from tests.unit.service.test_streams import all_events, the_job
 
 
 CHAT = "/v1/chat/completions"
+GATEWAY = "/api/v1/chat/completions"
+TOOL = {"type": "image_generation", "image_generation": {"size": "64x64"}}
 RESPONSES = "/v1/responses"
 
 
@@ -32,24 +36,27 @@ def user(*parts: dict[str, Any] | str) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
+def drawn(data: bytes) -> str:
+    return f"![image]({data_url(data)})"
+
+
 class TestChat:
-    @pytest.mark.parametrize("path", [CHAT, "/api/v1/chat/completions"])
     @pytest.mark.parametrize(
-        "ask",
+        ("path", "ask"),
         [
-            {"messages": [{"role": "user", "content": "a boat"}], "max_tokens": 4096},
-            {"messages": [user("a boat")], "modalities": ["image", "text"]},
-            {
-                "messages": [user("a boat")],
-                "tools": [{"type": "image_generation", "image_generation": {"size": "64x64"}}],
-            },
+            (GATEWAY, {"max_tokens": 4096}),
+            (CHAT, {"modalities": ["image", "text"]}),
+            (GATEWAY, {"modalities": ["image", "text"]}),
+            (CHAT, {"tools": [TOOL]}),
+            (GATEWAY, {"tools": [TOOL]}),
+            (CHAT, {"image_config": {"aspect_ratio": "1:1"}}),
         ],
-        ids=["plain", "modalities", "tool"],
+        ids=str,
     )
-    async def test_an_image_comes_in_both_usual_places(
+    async def test_a_gateways_words_are_answered_with_parts_and_images(
         self, working: Front, path: str, ask: dict[str, Any]
     ) -> None:
-        answer = await working.post(path, {"model": "sketch", **ask})
+        answer = await working.post(path, {"model": "sketch", "messages": [user("a boat")], **ask})
         body = await answer.json()
         assert answer.status == 200, body
         assert body["object"] == "chat.completion"
@@ -63,6 +70,41 @@ class TestChat:
         assert [call["type"] for call in calls] == ["image_generation"] * ("tools" in ask)
         assert all(call["id"] for call in calls)
         assert working.worker.made[0].request.prompt == "a boat"
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            {"messages": [{"role": "user", "content": "a boat"}]},
+            {"messages": [user("a boat", picture())], "max_tokens": 4096, "stream": False},
+            {"messages": [user("a boat")], "modalities": ["text"], "n": 2},
+        ],
+        ids=["plain", "relay", "two"],
+    )
+    async def test_openais_words_are_answered_in_its_types(
+        self, working: Front, ask: dict[str, Any]
+    ) -> None:
+        working.worker.text = "Here."
+        answer = await working.post(CHAT, {"model": "sketch", **ask})
+        said = ChatCompletion.model_validate_json(await answer.read(), strict=True)
+        message: Any = said.choices[0].message
+        n = ask.get("n", 1)
+        assert message.content == "\n\n".join(["Here.", *[drawn(png())] * n])
+        part = {"type": "image_url", "image_url": {"url": data_url(png())}}
+        assert message.content_parts == [{"type": "text", "text": "Here."}, *[part] * n]
+        assert message.images == [{**part, "index": at} for at in range(n)]
+
+    async def test_a_gateways_answer_differs_from_openais_types_only_where_those_end(
+        self, working: Front
+    ) -> None:
+        ask = {"model": "sketch", "messages": [user("a boat")], "tools": [TOOL]}
+        body = await (await working.post(CHAT, ask)).read()
+        with pytest.raises(ValidationError) as refused:
+            ChatCompletion.model_validate_json(body, strict=True)
+        message = ("choices", 0, "message")
+        assert {error["loc"][:4] for error in refused.value.errors()} == {
+            (*message, "content"),
+            (*message, "tool_calls"),
+        }
 
     async def test_the_tools_settings_are_applied(self, working: Front) -> None:
         settings = {
@@ -100,6 +142,27 @@ class TestChat:
         job = working.worker.made[-1]
         assert (job.type, len(job.request.images)) == ("edit", 1)
 
+    @pytest.mark.parametrize("kept", [("content",), ("content_parts",), ("images",), ()], ids=str)
+    @pytest.mark.parametrize("size", [100, 1_200_000], ids=["small", "large"])
+    async def test_whatever_a_client_keeps_of_an_answer_holds_its_image(
+        self, working: Front, kept: tuple[str, ...], size: int
+    ) -> None:
+        url = data_url(noise(size))
+        part = {"type": "image_url", "image_url": {"url": url}}
+        message = {"content": f"![image]({url})", "content_parts": [part], "images": [part]}
+        said = {name: message[name] for name in kept or message}
+        again = [user("a boat"), {"role": "assistant", **said}, user("make it blue")]
+        answer = await working.post(CHAT, {"model": "sketch", "messages": again})
+        assert answer.status == 200, await answer.text()
+        (job,) = working.worker.made
+        assert [image.bytes for image in job.request.images] == [len(noise(size))]
+
+    async def test_markdown_of_a_user_is_only_text(self, working: Front) -> None:
+        messages = [{"role": "user", "content": f"like this: {drawn(png())}"}]
+        answer = await working.post(CHAT, {"model": "sketch", "messages": messages})
+        assert answer.status == 200, await answer.text()
+        assert working.worker.made[0].type == "generation"
+
     async def test_a_mask_comes_with_the_tool(self, working: Front) -> None:
         mask = {"image_url": data_url(png(alpha=True))}
         tool = {"type": "image_generation", "image_generation": {"input_image_mask": mask}}
@@ -128,14 +191,27 @@ class TestChat:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        working.worker.text = "Here."
         chunks = [event.data for event in await all_events(await working.post(CHAT, ask))]
+        for chunk in chunks[:-1]:
+            ChatCompletionChunk.model_validate(chunk, strict=True)
         assert chunks[-1] == {"done": True}
         assert chunks[-2]["usage"]["total_tokens"] == 0
         deltas = [chunk["choices"][0] for chunk in chunks[:-2]]
         assert deltas[0]["delta"]["role"] == "assistant"
         (image,) = deltas[1]["delta"]["images"]
         assert image["image_url"]["url"] == data_url(png())
+        said = "".join(choice["delta"].get("content", "") for choice in deltas)
+        assert said == f"{drawn(png())}\n\nHere."
         assert deltas[-1]["finish_reason"] == "stop"
+
+    async def test_a_gateways_stream_has_the_images_beside_the_text(self, working: Front) -> None:
+        ask = {"model": "sketch", "messages": [user("a boat")], "stream": True}
+        working.worker.text = "Here."
+        chunks = [event.data for event in await all_events(await working.post(GATEWAY, ask))]
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
+        assert "".join(delta.get("content", "") for delta in deltas) == "Here."
+        assert [len(delta["images"]) for delta in deltas if "images" in delta] == [1]
 
     async def test_a_failed_stream_says_so(self, working: Front) -> None:
         working.worker.failure = Failure(code=FailureCode.CONTENT_POLICY, message="No.")

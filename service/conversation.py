@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.wire.fields import written
 from service.wire.pictures import Picture
 from storage.errors import Invalid
 from storage.request import Adaptation
@@ -38,16 +39,20 @@ class Topic:
 
 def topic_of(messages: Sequence[Said], param: str) -> Topic:
     """Return what the messages ask for; raises `Invalid` when nobody asks for anything."""
-    last = next((at for at in reversed(range(len(messages))) if messages[at].role == "user"), None)
-    if last is None or not messages[last].text.strip():
+    last = next((at for at in reversed(range(len(messages))) if messages[at].role == "user"), -1)
+    try:
+        prompt = written("" if last < 0 else messages[last].text)
+    except ValueError as error:
         raise Invalid(
-            "The last user message must say what to draw.", param=param, code="missing_prompt"
-        )
+            f"The last user message must say what to draw: it {error}.",
+            param=param,
+            code="missing_prompt",
+        ) from None
     asked = messages[last]
     pictures = asked.pictures or _latest(messages[:last])
     others = any(message.text.strip() for message in messages[:last])
     left_out = Adaptation(param=param, action="adapted", used="the last user message")
-    return Topic(asked.text, pictures, (left_out,) if others else ())
+    return Topic(prompt, pictures, (left_out,) if others else ())
 
 
 def _latest(messages: Sequence[Said]) -> tuple[Picture, ...]:

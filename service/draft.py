@@ -3,12 +3,15 @@
 Every door ends here, whatever it speaks, and everything after it is the same for all doors.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.body import Body
 from service.intake import Given
 from service.wire.fields import Extras
 from service.wire.jobs import JobRequest, Looks
+from storage.errors import Invalid
 from storage.request import Adaptation, Request
 
 
@@ -17,7 +20,8 @@ class Draft:
     """A request for images in our own words; its images and mask are given, but not kept yet.
 
     `door` tells apart who asks the same thing differently, for Idempotency-Key. `ignored` names the
-    fields that this door does not know, `adapted` what it had to say in other words.
+    fields that this door does not know, `adapted` what it had to say in other words. `names` are
+    the door's own names for fields that we call otherwise.
     """
 
     door: str
@@ -29,11 +33,21 @@ class Draft:
     mask: Given | None = None
     ignored: tuple[str, ...] = ()
     adapted: tuple[Adaptation, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def given(self) -> tuple[Given, ...]:
         """Return every image that came with the request, the mask last."""
         return self.images if self.mask is None else (*self.images, self.mask)
+
+    @contextmanager
+    def in_its_words(self) -> Iterator[None]:
+        """Have what is refused inside named as the door names it."""
+        try:
+            yield
+        except Invalid as error:
+            error.param = self.names.get(error.param or "", error.param)
+            raise
 
     def let_go(self) -> None:
         """Let go of all bytes: they have been kept, and the wait for the job can be long."""

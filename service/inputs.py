@@ -89,11 +89,13 @@ async def all_named(call: Call, pictures: Sequence[Picture], param: str) -> tupl
     )
 
 
-def files_of(body: Body, param: str = "image") -> tuple[Given, ...]:
+def files_of(body: Body) -> tuple[Given, ...]:
     """Return the images of a form, in order."""
     files = tuple(given for name, given in body.files if name != "mask")
     if len(files) > MAX_IMAGES:
-        raise Invalid(f"At most {MAX_IMAGES} images are taken.", param=param, code="invalid_value")
+        raise Invalid(
+            f"At most {MAX_IMAGES} images are taken.", param="image", code="invalid_value"
+        )
     return files
 
 

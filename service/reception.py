@@ -107,7 +107,8 @@ class Reception:
     def quoted(self, asker: Asker, draft: Draft) -> tuple[Job, list[Quote]]:
         """Return the job that the draft would be and what each deployment would charge for it."""
         model = self._model(draft)
-        self._check_text(draft.request)
+        with draft.in_its_words():
+            self._check_text(draft.request)
         job = self._job(asker, draft, model)
         return job, quotes(job.request, model.deployments)
 
@@ -115,9 +116,10 @@ class Reception:
 
     async def _decided(self, asker: Asker, draft: Draft) -> Job:
         model = self._model(draft)
-        self._check_text(draft.request)
-        job = self._job(asker, draft, model)
-        able = self._able(job, model)
+        with draft.in_its_words():
+            self._check_text(draft.request)
+            job = self._job(asker, draft, model)
+            able = self._able(job, model)
         await self._availability.check(model, asker.now)
         if asker.tenant.spend_per_day is None:
             return job

@@ -107,6 +107,7 @@ async def _draft(call: Call, ask: ChatRequest, body: Body) -> Draft:
         mask=None if mask is None else await named(call, mask, "tools"),
         ignored=_ignored(ask),
         adapted=(*adapted, *topic.adapted),
+        names={"prompt": "messages", "images": "messages", "mask": "tools"},
     )
 
 

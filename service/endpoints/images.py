@@ -34,6 +34,7 @@ from storage.request import Adaptation, Request
 _AT_ONCE: Final = 1024 * 1024  # bytes of an answer that leaves in one piece
 HOUR: Final = 3600.0
 HUB_MODEL: Final = "dall-e-2"
+AS_IMAGE: Final = {"images": "image"}
 VARY: Final = "Make a variation of this image."
 
 
@@ -84,6 +85,7 @@ async def variations(call: Call) -> web.StreamResponse:
         images=images,
         ignored=tuple(ask.model_extra or ()),
         adapted=(Adaptation(param="prompt", action="adapted", used=VARY),),
+        names=AS_IMAGE,
     )
     return await _shown(call, draft, as_url=ask.response_format == "url")
 
@@ -102,6 +104,7 @@ async def hub_generations(call: Call) -> web.StreamResponse:
         body=body,
         images=images,
         ignored=tuple(ask.model_extra or ()),
+        names=AS_IMAGE,
     )
     return await _shown(call, draft, as_url=ask.response_format != "b64_json", lifetime=HOUR)
 
@@ -112,7 +115,7 @@ async def _edit_form(body: Body) -> tuple[Draft, Compatible]:
     if not images:
         raise Invalid("An edit needs an image.", param="image", code="missing_parameter")
     draft = _draft("images.edits", ask, body)
-    return replace(draft, images=images, mask=mask_of(body)), ask
+    return replace(draft, images=images, mask=mask_of(body), names=AS_IMAGE), ask
 
 
 async def _edit_json(call: Call, body: Body) -> tuple[Draft, Compatible]:

@@ -152,7 +152,7 @@ async def job_of(call: Call) -> Job:
 async def draft_of(call: Call, body: Body) -> Draft:
     """Return what a submission on the native door asks for."""
     ask = read(JobRequest, body.typed(JobRequest))
-    images = (*await all_named(call, ask.images, "images"), *files_of(body, "images"))
+    images = (*await all_named(call, ask.images, "images"), *files_of(body))
     if len(images) > MAX_IMAGES:
         raise Invalid(f"At most {MAX_IMAGES} images are taken.", param="images")
     mask = mask_of(body)
@@ -168,6 +168,7 @@ async def draft_of(call: Call, body: Body) -> Draft:
         body=body,
         images=images,
         mask=mask,
+        names={"images": "image"} if body.files else {},
     )
 
 

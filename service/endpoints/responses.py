@@ -121,6 +121,7 @@ async def _draft(call: Call, ask: ResponseRequest, body: Body) -> Draft:
         mask=None if mask is None else await named(call, mask, "tools"),
         ignored=(*(ask.model_extra or ()), *(("tools",) if others else ())),
         adapted=(*adapted, *topic.adapted),
+        names={"prompt": "input", "images": "input", "mask": "tools"},
     )
 
 

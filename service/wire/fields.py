@@ -50,7 +50,8 @@ def _ratio(value: str) -> str:
     return value
 
 
-def _written(value: str) -> str:
+def written(value: str) -> str:
+    """Return a text that says something; raises `ValueError` for one that does not."""
     if _BLANK.fullmatch(value):
         raise ValueError("must not be empty")
     if "\x00" in value:
@@ -70,7 +71,7 @@ def _events(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Text = Annotated[StrictStr, AfterValidator(_written)]
+Text = Annotated[StrictStr, AfterValidator(written)]
 Word = Annotated[StrictStr, Field(min_length=1, max_length=64), AfterValidator(_plain)]
 ModelName = Annotated[StrictStr, Field(min_length=1, max_length=128), AfterValidator(_plain)]
 Size = Annotated[StrictStr, AfterValidator(_size)]

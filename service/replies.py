@@ -5,7 +5,7 @@ from typing import Any, Final
 import pybase64
 
 from storage.attempt import Usage
-from storage.document import cost_document, warning_document
+from storage.document import cost_of, warning_document
 from storage.errors import Missing
 from storage.image import Image, ImageStatus
 from storage.job import Job
@@ -63,7 +63,7 @@ def extras(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "model": job.model,
-        "cost": cost_document(job.cost),
+        "cost": cost_of(job),
         "warnings": [warning_document(warning) for warning in job.warnings],
     }
 

@@ -91,7 +91,8 @@ class Attempt:
     It is recorded before the call is made, so that a crash cannot hide money that was spent.
     `fence` is the token of the worker run that owns it. `upstream_ids` are the upstream's own names
     for what it was given to do, by the index of the first image of each call; `costs` holds one sum
-    for each call that has ended. Times are Unix seconds.
+    for each call that has ended. `quote` is the listed price of all that was asked for, in USD, or
+    None when the list does not say. Times are Unix seconds.
     """
 
     number: int
@@ -103,6 +104,7 @@ class Attempt:
     finished_at: float | None = None
     upstream_ids: Mapping[int, str] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
+    quote: float | None = None
     usage: Usage | None = None
     error: Failure | None = None
 
@@ -110,6 +112,18 @@ class Attempt:
     def cost(self) -> Cost:
         """Return the sum over the calls; while it runs, and when nobody knows, it is unknown."""
         return Cost.total(self.costs)
+
+    @property
+    def at_risk(self) -> float | None:
+        """Return what may have been charged beyond the known cost, in USD, by the price list.
+
+        It is 0 when the cost is wholly known, and None when nobody can say.
+        """
+        if self.cost.source is not CostSource.UNKNOWN:
+            return 0.0
+        if self.quote is None:
+            return None
+        return max(round(self.quote - (self.cost.amount or 0.0), 10), 0.0)
 
     @property
     def upstream_id(self) -> str | None:

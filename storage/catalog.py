@@ -47,6 +47,11 @@ class Price:
     output_image_tokens: _Dollars | None = None
     as_of: str | None = None
 
+    @property
+    def is_by_tokens(self) -> bool:
+        """Say whether the upstream charges by tokens: a price per image is an estimate then."""
+        return self.output_image_tokens is not None
+
     def of_tokens(self, usage: Usage | None) -> Cost | None:
         """Return the price of counted tokens, or None where tokens or their price are not known."""
         if usage is None or self.output_image_tokens is None or usage.output_tokens is None:

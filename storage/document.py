@@ -93,7 +93,7 @@ def job_document(
         ],
         "attempts": [_attempt(attempt) for attempt in job.attempts],
         "usage": usage_document(job.usage),
-        "cost": cost_document(job.cost),
+        "cost": cost_of(job),
         "warnings": [warning_document(warning) for warning in job.warnings],
         "error": failure_document(job.error),
         "metadata": dict(job.metadata),
@@ -118,6 +118,13 @@ def usage_document(usage: Usage | None) -> dict[str, int] | None:
 def cost_document(cost: Cost) -> dict[str, Any]:
     """Return the JSON of a sum of money; the amount of an unknown one is null."""
     return {"amount": cost.amount, "currency": "USD", "source": cost.source}
+
+
+def cost_of(job: Job) -> dict[str, Any]:
+    """Return the JSON of what a job cost, with what may have been charged beyond that, if any."""
+    at_risk = job.at_risk
+    shown = cost_document(job.cost)
+    return shown if at_risk == 0 else {**shown, "at_risk": at_risk}
 
 
 def warning_document(warning: Adaptation) -> dict[str, Any]:
@@ -240,6 +247,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "finished_at": _whole(attempt.finished_at),
         "cost": attempt.cost.amount,
         "cost_source": attempt.cost.source,
+        "at_risk": attempt.at_risk,
         "usage": usage_document(attempt.usage),
         "error": failure_document(attempt.error),
     }

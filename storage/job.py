@@ -119,6 +119,13 @@ class Job:
         return Cost.total(attempt.cost for attempt in self.attempts)
 
     @property
+    def at_risk(self) -> float | None:
+        """Return what may have been charged beyond the known cost, in USD; None: nobody can say."""
+        risks = [attempt.at_risk for attempt in self.attempts]
+        known = [risk for risk in risks if risk is not None]
+        return round(sum(known), 10) if len(known) == len(risks) else None
+
+    @property
     def usage(self) -> Usage | None:
         """Return the sum of what the upstreams counted, or None when none counted."""
         counts = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
@@ -163,8 +170,13 @@ class Job:
             attempts=attempts,
         )
 
-    def attempting(self, deployment: str, provider: str, fence: str, now: float) -> "Job":
-        """Return the job with one more attempt on record, before any call is made."""
+    def attempting(
+        self, deployment: str, provider: str, fence: str, now: float, *, quote: float | None = None
+    ) -> "Job":
+        """Return the job with one more attempt on record, before any call is made.
+
+        `quote` is the listed price of what is asked for, in USD.
+        """
         self._refuse_if_not_owned(fence)
         if self.open_attempt is not None:
             message = f"Job {self.id} has an attempt under way already."
@@ -175,6 +187,7 @@ class Job:
             provider=provider,
             fence=fence,
             started_at=now,
+            quote=quote,
         )
         return replace(self, attempts=(*self.attempts, attempt))
 

@@ -483,7 +483,10 @@ def _schema_of(document: bytes) -> int:
 
 
 def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
-    """Return what a swap writes into the tenant's bill and commits of its budget."""
+    """Return what a swap writes into the tenant's bill and commits of its budget.
+
+    What may have been charged beyond the known cost stays committed: a budget holds at the worst.
+    """
     day = day_of(new.finished_at or new.created_at)
     keys = [
         redis_keys.bill(new.tenant, day, new.model),
@@ -493,8 +496,8 @@ def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
     entry = entry_of(old, new)
     if entry is None:
         return keys, [0, 0, 0, 0, "", 0, 0]
-    free = 0 if old.is_ended else nano_of(new.reserved)
-    commit = 0 if new.reserved is None else entry.nano - free
+    free = nano_of(old.at_risk if old.is_ended else new.reserved)
+    commit = 0 if new.reserved is None else entry.nano + nano_of(new.at_risk) - free
     return keys, [*entry, f"{day} {new.model}", int(day.replace("-", "")), commit]
 
 

@@ -23,7 +23,7 @@ from storage.batch import Batch, BatchStatus, Place
 from storage.batches import Batches
 from storage.bill import day_of
 from storage.bills import Bills
-from storage.document import cost_document, failure_document, usage_document, warning_document
+from storage.document import cost_of, failure_document, usage_document, warning_document
 from storage.errors import TooMany, Unavailable
 from storage.file import File, FileId, Purpose
 from storage.files import Files
@@ -270,6 +270,6 @@ def _body(job: Job, public_url: str) -> dict[str, Any]:
         "usage": usage_document(job.usage),
         "job_id": job.id,
         "model": job.model,
-        "cost": cost_document(job.cost),
+        "cost": cost_of(job),
         "warnings": [warning_document(warning) for warning in job.warnings],
     }

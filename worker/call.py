@@ -145,8 +145,10 @@ class Call:
         outcomes = reply.outcomes[: len(self.indexes)]
         if not outcomes:
             message = reply.text or "The upstream answered without an image."
-            error = ProviderError(message[:500], code=FailureCode.NO_IMAGE, cost=reply.cost)
-            return replace(self._failed(error), usage=reply.usage, text=reply.text)
+            error = ProviderError(
+                message[:500], code=FailureCode.NO_IMAGE, cost=reply.cost, usage=reply.usage
+            )
+            return replace(self._failed(error), text=reply.text)
         missing = len(self.indexes) - len(outcomes)
         short = Failure(code=FailureCode.NO_IMAGE, message="The upstream made fewer images.")
         return Called(
@@ -162,7 +164,8 @@ class Call:
         failure = error.as_failure()
         return Called(
             outcomes=tuple((index, failure) for index in self.indexes) if final else (),
-            cost=cost_of_error(error),
+            cost=cost_of_error(error, self.request, self.deployment, len(self.indexes)),
+            usage=error.usage,
             error=error,
             is_unknown=error.outcome_unknown,
         )

@@ -21,6 +21,7 @@ from storage.errors import Unavailable
 from storage.failure import Failure, FailureCode
 from storage.job import MAX_CRASHES, Job, Newer, Superseded
 from storage.jobs import Jobs
+from storage.quote import listed
 from storage.request import OnUnknown
 from worker.call import Call, Called, calls_for, picked_up
 from worker.inputs import BadInput, Inputs
@@ -186,7 +187,10 @@ class Executor:
             await run.write()
             return
         name, provider = pick.deployment.name, pick.deployment.provider
-        await run.write(lambda job: job.attempting(name, provider, run.fence, self._clock()))
+        price = listed(pick.fit.request, pick.deployment, len(run.job.missing)).amount
+        await run.write(
+            lambda job: job.attempting(name, provider, run.fence, self._clock(), quote=price)
+        )
 
     async def _attempt(self, run: Run, pick: Pick, given: Given) -> Called:
         """Make the calls of one attempt and say in the record how it went, not written yet."""

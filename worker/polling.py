@@ -205,5 +205,5 @@ def _raise_final(error: ProviderError) -> None:
             outcome_unknown=True,
         ) from error
     if not error.code.retryable:
-        error.outcome_unknown = True
+        error.outcome_unknown, error.charged = True, None
         raise error

@@ -1,6 +1,6 @@
 """Pricing: what an attempt cost, by the best source there is, and never 0 where nobody knows."""
 
-from storage.attempt import Cost, CostSource
+from storage.attempt import Cost, CostSource, Usage
 from storage.catalog import Deployment
 from storage.failure import FailureCode
 from storage.request import Request
@@ -19,25 +19,58 @@ _MAYBE_CHARGED = frozenset(
 
 
 def cost_of_reply(reply: Reply, request: Request, deployment: Deployment) -> Cost:
-    """Return what an answer cost: as reported, else by its tokens, else by the price list."""
-    if reply.cost is not None:
-        return Cost(round(reply.cost, 10), CostSource.REPORTED)
-    if (computed := deployment.price.of_tokens(reply.usage)) is not None:
-        return computed
-    made = sum(isinstance(outcome, Picture) for outcome in reply.outcomes)
+    """Return what an answer cost: as reported, else by its tokens, else by the price list.
+
+    What was charged for the rest of an answer that was cut off is not known.
+    """
+    made = reply.made
+    if made is None:
+        made = sum(isinstance(outcome, Picture) for outcome in reply.outcomes)
+    cost = _told(reply.cost, reply.usage, deployment)
+    if cost is None:
+        cost = _listed(_counted(reply.usage, made), request, deployment)
+    return Cost.total((cost, Cost())) if reply.cut_off else cost
+
+
+def cost_of_error(
+    error: ProviderError, request: Request, deployment: Deployment, count: int
+) -> Cost:
+    """Return what a call for `count` images cost that brought none.
+
+    A refusal by status is not charged. An answer that says that the work is done, but cannot be
+    read, is charged by the price list, unless the upstream charges by tokens: nobody has counted
+    them.
+    """
+    told = _told(error.cost, error.usage, deployment)
+    if told is not None:
+        return told
+    if error.made is not None and error.code is not FailureCode.CONTENT_POLICY:
+        return _listed(_counted(error.usage, error.made), request, deployment)
+    if error.charged and error.outcome_unknown and not deployment.price.is_by_tokens:
+        return _listed(count, request, deployment)
+    if error.charged is False and not error.outcome_unknown:
+        return Cost.nothing()
+    if error.outcome_unknown or error.code in _MAYBE_CHARGED:
+        return Cost()
+    return Cost.nothing()
+
+
+def _told(reported: float | None, usage: Usage | None, deployment: Deployment) -> Cost | None:
+    if reported is not None:
+        return Cost(round(reported, 10), CostSource.REPORTED)
+    return deployment.price.of_tokens(usage)
+
+
+def _counted(usage: Usage | None, made: int) -> int:
+    """Return how many images are charged for: as many as the upstream says, if it does."""
+    return made if usage is None or usage.images is None else usage.images
+
+
+def _listed(count: int, request: Request, deployment: Deployment) -> Cost:
     pixels = request.pixels
     return deployment.price.of_images(
-        made,
+        count,
         inputs=len(request.images),
         quality=request.quality,
         pixels=None if pixels is None else pixels[0] * pixels[1],
     )
-
-
-def cost_of_error(error: ProviderError) -> Cost:
-    """Return what a call without any image cost; a plain refusal by status is not charged."""
-    if error.cost is not None:
-        return Cost(round(error.cost, 10), CostSource.REPORTED)
-    if error.outcome_unknown or error.code in _MAYBE_CHARGED:
-        return Cost()
-    return Cost.nothing()

@@ -83,14 +83,18 @@ class Reply:
     """An answer with at least one outcome; each is a picture or the reason why there is none.
 
     `cost` is what the upstream says it charged, in USD; None when it does not say. `usage` is its
-    count of tokens or images. `adaptations` names what the dialect could not say as asked. `text`
-    is what the upstream said beside or instead of pictures.
+    count of tokens or images. `made` is how many pictures it delivered, usable or not; None means
+    those among the outcomes. `cut_off` says that the answer ended before its end, so there may be
+    more to pay. `adaptations` names what the dialect could not say as asked. `text` is what the
+    upstream said beside or instead of pictures.
     """
 
     outcomes: tuple[Picture | Failure, ...]
     upstream_id: str | None = None
     usage: Usage | None = None
     cost: float | None = None
+    made: int | None = None
+    cut_off: bool = False
     adaptations: tuple[Adaptation, ...] = ()
     text: str | None = field(default=None, repr=False)
 
@@ -100,11 +104,13 @@ class ProviderError(Exception):
 
     `code` decides whether trying again can help (`FailureCode.retryable`); `retry_after` is the
     upstream's own hint in seconds, if it gave one. `outcome_unknown` says that the request was, or
-    may have been, received whole and may be paid for although no answer came. `cost` is what the
-    upstream says it charged for the failure.
+    may have been, received whole and may be paid for although no answer came. `cost`, `usage` and
+    `made` are what the upstream says of the failure, as in a `Reply`. `charged` is True when the
+    upstream answered as for work that it has done, although the answer is of no use, False when it
+    refused by an error status, and None when nobody can tell.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — all but the message are named, and most stay away
         self,
         message: str,
         *,
@@ -113,6 +119,9 @@ class ProviderError(Exception):
         outcome_unknown: bool = False,
         upstream_id: str | None = None,
         cost: float | None = None,
+        usage: Usage | None = None,
+        made: int | None = None,
+        charged: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -121,6 +130,9 @@ class ProviderError(Exception):
         self.outcome_unknown = outcome_unknown
         self.upstream_id = upstream_id
         self.cost = cost
+        self.usage = usage
+        self.made = made
+        self.charged = charged
 
     def as_failure(self) -> Failure:
         """Return the value that the job keeps."""

@@ -15,7 +15,8 @@ NO_IMAGE: Final = Failure(code=FailureCode.NO_IMAGE, message="The upstream made 
 BROKEN_OFF: Final = Failure(
     code=FailureCode.OUTCOME_UNKNOWN, message="The upstream's stream ended before its images."
 )
-_SPOILED: Final = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.OUTCOME_UNKNOWN})
+_UNUSABLE: Final = FailureCode.UPSTREAM_ERROR
+_SPOILED: Final = frozenset({_UNUSABLE, FailureCode.OUTCOME_UNKNOWN})
 
 
 def decoded(text: str | memoryview, *, revised_prompt: str | None = None) -> Picture | Failure:
@@ -44,7 +45,10 @@ def replied(
     `missing` says why those that are not among `outcomes` were not made. Raises `ProviderError`
     when there is no picture at all; one that came but cannot be used has been paid for.
     """
-    filled = tuple(islice(chain(outcomes, repeat(missing)), order.n))
+    came = tuple(islice(outcomes, order.n))
+    filled = tuple(islice(chain(came, repeat(missing)), order.n))
+    made = sum(isinstance(outcome, Picture) or outcome.code is _UNUSABLE for outcome in came)
+    cut_off = missing.code in _SPOILED and len(came) < order.n
     if not any(isinstance(outcome, Picture) for outcome in filled):
         first = next(outcome for outcome in filled if isinstance(outcome, Failure))
         raise ProviderError(
@@ -53,11 +57,15 @@ def replied(
             outcome_unknown=first.code in _SPOILED,
             upstream_id=upstream_id,
             cost=cost,
+            usage=usage,
+            made=None if cut_off else made,
         )
     return Reply(
         outcomes=filled,
         usage=usage,
         cost=cost,
+        made=made,
+        cut_off=cut_off,
         upstream_id=upstream_id,
         adaptations=adaptations,
         text=text,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from storage.attempt import ABANDONED, Attempt, CostSource
+from storage.attempt import ABANDONED, Attempt
 from storage.catalog import Deployment
 from storage.catalogs import Catalogs
 from storage.dialect import DIALECTS
@@ -213,8 +213,10 @@ class Router:
 
     def _cost_at_worst(self, job: Job, attempt: Attempt) -> float:
         known = attempt.cost.amount or 0.0
+        if attempt.at_risk is not None:
+            return known + attempt.at_risk
         deployment = self.named(attempt.deployment)
-        if attempt.cost.source is not CostSource.UNKNOWN or deployment is None:
+        if deployment is None:
             return known
         return max(known, listed(job.request, deployment, job.request.n).amount or 0.0)
 

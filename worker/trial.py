@@ -41,14 +41,15 @@ async def attempted(
 ) -> Trial:
     """Ask the deployment for one small picture of the lowest quality; whatever comes is a trial."""
     started = clock()
-    cost = UNKNOWN
+    request, cost = _smallest(deployment), UNKNOWN
     facts = None
     try:
-        reply, cost = await _call(deployment, environ, tools, job_id=f"trial_{started:.6f}")
+        reply = await _call(deployment, request, environ, tools, job_id=f"trial_{started:.6f}")
+        cost = cost_of_reply(reply, request, deployment)
         facts = _facts(reply)
         failure = None if facts else Failure(code=FailureCode.NO_IMAGE, message="No image came.")
     except ProviderError as error:
-        failure, cost = error.as_failure(), cost_of_error(error)
+        failure, cost = error.as_failure(), cost_of_error(error, request, deployment, 1)
     except TimeoutError:
         message = f"There was no answer within {deployment.timeout:g} seconds."
         failure = Failure(code=FailureCode.UPSTREAM_TIMEOUT, message=message)
@@ -63,16 +64,19 @@ async def attempted(
 
 
 async def _call(
-    deployment: Deployment, environ: Mapping[str, str], tools: Tools, *, job_id: str
-) -> tuple[Reply, Cost]:
+    deployment: Deployment,
+    request: Request,
+    environ: Mapping[str, str],
+    tools: Tools,
+    *,
+    job_id: str,
+) -> Reply:
     key = environ.get(deployment.api_key_env) if deployment.api_key_env else None
     provider = PROVIDERS[deployment.provider](deployment, key, tools)
-    request = _smallest(deployment)
     order = await _order(request, deployment, tools, job_id)
     progress = Progress(submitted=_heard, previewed=_heard)
     async with asyncio.timeout(deployment.timeout):
-        reply = await provider.generate(order, progress)
-    return reply, cost_of_reply(reply, request, deployment)
+        return await provider.generate(order, progress)
 
 
 def _smallest(deployment: Deployment) -> Request:

@@ -35,6 +35,7 @@ FETCH_TRIES: Final = 3
 FETCH_PAUSE: Final = 0.5
 # A gateway gave up waiting: what it waited for may have gone on, and may be charged.
 UNKNOWN_STATUSES: Final = frozenset({504, 524})
+_MAYBE_CHARGED: Final = UNKNOWN_STATUSES | {408}
 _HINTED: Final = frozenset(
     {FailureCode.RATE_LIMITED, FailureCode.OVERLOADED, FailureCode.UPSTREAM_ERROR}
 )
@@ -99,7 +100,8 @@ class Upstream:
         prompt: str = "",
     ) -> AsyncIterator[Stream]:
         """Like `call`, but give the successful answer as it comes."""
-        with translated():
+        taken: list[bool] = []
+        with translated(taken):
             async with self._web.stream(
                 method,
                 self.url(path),
@@ -113,6 +115,7 @@ class Upstream:
                 if not 200 <= stream.status < 300:
                     body = await _beginning(stream)
                     raise self.refusal(stream.status, stream.headers, body, prompt=prompt)
+                taken.append(True)
                 yield stream
 
     def url(self, path: str) -> str:
@@ -136,6 +139,7 @@ class Upstream:
             retry_after=said.retry_after if code in _HINTED else None,
             outcome_unknown=status in UNKNOWN_STATUSES,
             upstream_id=request_id(headers),
+            charged=False if status >= 400 and status not in _MAYBE_CHARGED else None,
         )
 
     def shown(self, text: str, *, prompt: str = "") -> str:
@@ -147,7 +151,7 @@ class Upstream:
 
         One that holds an error and no data is that error, whatever its status says.
         """
-        with translated():
+        with translated([True]):
             body = wire.read_object(answer.body)
         self._refuse_error(answer, body, prompt)
         return body
@@ -156,7 +160,7 @@ class Upstream:
         self, answer: Answer, name: str, *, prompt: str = ""
     ) -> tuple[dict[str, Any], Sequence[memoryview]]:
         """Do as `read`, with the long strings under `name` apart (`wire.large_at`)."""
-        with translated():
+        with translated([True]):
             body, lifted = wire.read_large(answer.body, name)
         self._refuse_error(answer, body, prompt)
         return body, lifted
@@ -208,10 +212,11 @@ class Upstream:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(taken: Sequence[bool] = ()) -> Iterator[None]:
     """Turn failures of the network into those of a provider.
 
     An answer that came but cannot be read may have been paid for as well as one that never came.
+    `taken` is filled once a status has said that the work is done: then it has been.
     """
     try:
         yield
@@ -220,14 +225,21 @@ def translated() -> Iterator[None]:
             "The upstream gave no answer in time.",
             code=FailureCode.UPSTREAM_TIMEOUT,
             outcome_unknown=error.sent,
+            charged=any(taken) or None,
         ) from None
     except WebError as error:
         raise ProviderError(
-            error.message, code=FailureCode.UPSTREAM_ERROR, outcome_unknown=error.sent
+            error.message,
+            code=FailureCode.UPSTREAM_ERROR,
+            outcome_unknown=error.sent,
+            charged=any(taken) or None,
         ) from None
     except wire.Unreadable as error:
         raise ProviderError(
-            str(error), code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True
+            str(error),
+            code=FailureCode.UPSTREAM_ERROR,
+            outcome_unknown=True,
+            charged=any(taken) or None,
         ) from None
 
 

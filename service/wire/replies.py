@@ -57,6 +57,9 @@ class CostReply(Reply):
     amount: float | None
     currency: Literal["USD"]
     source: CostSource
+    at_risk: float | None = Field(
+        None, description="USD that may have been charged beyond `amount`; null: nobody can say"
+    )
 
 
 class WarningReply(Reply):
@@ -177,6 +180,9 @@ class AttemptReply(Reply):
     finished_at: int | None
     cost: float | None
     cost_source: CostSource
+    at_risk: float | None = Field(
+        description="USD that may have been charged beyond `cost`, by the price list"
+    )
     usage: UsageReply | None
     error: FailureReply | None
 

@@ -26,17 +26,31 @@ _DEPLOYMENTS = {
     "openai": (
         "/openai/v1",
         "gpt-image-2",
-        "price = { input_text_tokens = 5.0, input_image_tokens = 8.0, output_image_tokens = 30.0 }",
+        (
+            "price = { per_image = 0.12, input_text_tokens = 5.0, input_image_tokens = 8.0, "
+            "output_image_tokens = 30.0 }"
+        ),
     ),
     "gemini": (
         "/gemini/v1beta",
         "gemini-3.1-flash-image",
-        "price = { input_text_tokens = 0.5, output_text_tokens = 3.0, output_image_tokens = 60.0 }",
+        (
+            "price = { per_image = 0.068, input_text_tokens = 0.5, output_text_tokens = 3.0, "
+            "output_image_tokens = 60.0 }"
+        ),
     ),
     "ark": ("/ark/api/v3", "doubao-seedream-4-0-250828", "price = { per_image = 0.03 }"),
-    "openrouter": ("/openrouter/api/v1", "black-forest-labs/flux.2-pro", ""),
-    "xai": ("/xai/v1", "grok-imagine-image", ""),
-    "bfl": ("/bfl", "flux-2-pro", "options = { poll_seconds = 0.1 }\nmax_concurrency = 20"),
+    "openrouter": (
+        "/openrouter/api/v1",
+        "black-forest-labs/flux.2-pro",
+        "price = { per_image = 0.03145728 }",
+    ),
+    "xai": ("/xai/v1", "grok-imagine-image", "price = { per_image = 0.02 }"),
+    "bfl": (
+        "/bfl",
+        "flux-2-pro",
+        "options = { poll_seconds = 0.1 }\nprice = { per_image = 0.03 }\nmax_concurrency = 20",
+    ),
     "fal": (
         "/fal",
         "fal-ai/flux-2-pro",
@@ -108,7 +122,9 @@ class LedgerSeen:
     """The sums of a run, in USD.
 
     `known` is the ledger of all jobs whose cost is wholly known and `billed_known` what the fake
-    billed for them. `partly` is what is known of the others, `billed_partly` the fake's bill.
+    billed for them. `partly` is what is known of the others, `at_risk` what may come on top of that
+    by the price list, and `billed_partly` the fake's bill; `overstated` and `understated` are the
+    jobs whose bill is outside of these bounds.
     """
 
     jobs: int
@@ -116,9 +132,11 @@ class LedgerSeen:
     known: float
     billed_known: float
     partly: float
+    at_risk: float
     billed_partly: float
     differing: tuple[str, ...]
     overstated: tuple[str, ...]
+    understated: tuple[str, ...]
     usage: float
     usage_unknown: int
     unknown_jobs: int
@@ -161,6 +179,7 @@ def _compared(
         known=math.fsum(ours for _, ours, _ in known),
         billed_known=math.fsum(bill for _, _, bill in known),
         partly=math.fsum(ours for _, ours, _ in partly),
+        at_risk=math.fsum(job["cost"]["at_risk"] for job, _, _ in partly),
         billed_partly=math.fsum(bill for _, _, bill in partly),
         differing=tuple(
             f"{job['model']} {ours} / {bill}: {job['request']['prompt']}"
@@ -171,6 +190,11 @@ def _compared(
             f"{job['model']} {ours} / {bill}: {job['request']['prompt']}"
             for job, ours, bill in partly
             if ours - bill > 1e-6
+        ),
+        understated=tuple(
+            f"{job['model']} {ours} + {job['cost']['at_risk']} / {bill}: {job['request']['prompt']}"
+            for job, ours, bill in partly
+            if bill - ours - job["cost"]["at_risk"] > 1e-6
         ),
         usage=usage["cost"],
         usage_unknown=usage["unknown"],
@@ -281,11 +305,11 @@ async def run() -> list[Row]:
             good=abs(seen.known - seen.billed_known) < 0.005 and not seen.differing,
         ),
         Row(
-            what=f"the {seen.unknown_jobs} others: known of them, never more than was billed",
-            ours=f"{seen.partly:.4f}",
+            what=f"the {seen.unknown_jobs} others: known, known and at risk",
+            ours=f"{seen.partly:.4f}, {seen.partly + seen.at_risk:.4f}",
             baseline=f"the fakes' bill {seen.billed_partly:.4f}",
-            bar="never 0 for unknown",
-            good=not seen.overstated and seen.zero_though_unknown == 0,
+            bar="between, for each job",
+            good=not (seen.overstated or seen.understated) and seen.zero_though_unknown == 0,
         ),
         Row(
             what="GET /v1/usage: sum, jobs of unknown cost",

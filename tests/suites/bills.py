@@ -27,9 +27,16 @@ def paid(amount: float | None) -> Cost:
     return Cost() if amount is None else Cost(amount, CostSource.REPORTED)
 
 
-async def run(jobs: Jobs, job: Job, costs: Sequence[float | None], now: float = NOW) -> Job:
+async def run(
+    jobs: Jobs,
+    job: Job,
+    costs: Sequence[float | None],
+    now: float = NOW,
+    *,
+    quote: float | None = None,
+) -> Job:
     """Walk a job through one attempt with so many calls, and end it."""
-    claimed = job.claimed("run", now).attempting("first", "sketch", "run", now)
+    claimed = job.claimed("run", now).attempting("first", "sketch", "run", now, quote=quote)
     running = await jobs.swap(job, claimed)
     assert running is not None
     done = running
@@ -183,6 +190,17 @@ class BillSuite:
         await run(jobs, job, [0.09])
         with pytest.raises(TooMany):
             await jobs.add(a_job("b", reserved=0.02), budget=Budget(0.10))
+
+    async def test_what_may_have_been_charged_cannot_be_spent_again(self, jobs: Jobs) -> None:
+        budget = Budget(0.10)
+        job = a_job("a", n=2, reserved=0.08)
+        await jobs.add(job, budget=budget)
+        ended = await run(jobs, job, [0.03, None], quote=0.06)
+        await jobs.add(a_job("b", reserved=0.04), budget=budget)
+        with pytest.raises(TooMany):
+            await jobs.add(a_job("c", reserved=0.01), budget=budget)
+        assert await jobs.swap(ended, ended.accounted(1, paid(0.05), None)) is not None
+        await jobs.add(a_job("c", reserved=0.01), budget=budget)
 
     async def test_the_next_day_has_a_budget_of_its_own(self, jobs: Jobs) -> None:
         await jobs.add(a_job("a", reserved=0.10), budget=Budget(0.10))

@@ -137,8 +137,12 @@ class Replicate:
             return wire.data_url(data, content_type)
         form = aiohttp.FormData()
         form.add_field("content", io.BytesIO(data), filename="input", content_type=content_type)
-        answer = await self._upstream.call("POST", "/files", data=form, limit=MIB)
-        url = wire.at(self._upstream.read(answer), "urls", "get", kind=str)
+        try:
+            answer = await self._upstream.call("POST", "/files", data=form, limit=MIB)
+            url = wire.at(self._upstream.read(answer), "urls", "get", kind=str)
+        except ProviderError as error:
+            error.outcome_unknown, error.charged = False, False  # nothing was asked for yet
+            raise
         if url is None:
             message = "The upstream did not keep an input image."
             raise ProviderError(message, code=FailureCode.UPSTREAM_ERROR)

@@ -20,8 +20,10 @@ COUNTS = st.none() | st.integers(0, 10**6)
 USAGES = st.builds(Usage, **{field.name: COUNTS for field in fields(Usage)})
 
 
-def attempt() -> Attempt:
-    return Attempt(number=1, deployment="first", provider="sketch", fence="f", started_at=10.0)
+def attempt(quote: float | None = None) -> Attempt:
+    return Attempt(
+        number=1, deployment="first", provider="sketch", fence="f", started_at=10.0, quote=quote
+    )
 
 
 # -- sums ------------------------------------------------------------------------------------------
@@ -110,3 +112,27 @@ def test_the_first_id_upstream_stands_for_the_attempt() -> None:
         upstream_ids={2: "c", 0: "a"},
     )
     assert with_ids.upstream_id == "a"
+
+
+# -- what may have been charged --------------------------------------------------------------------
+
+
+def test_all_that_was_asked_for_is_at_risk_while_nobody_knows_the_cost() -> None:
+    assert attempt(quote=0.06).at_risk == 0.06
+    assert attempt(quote=0.06).abandoned(20.0).at_risk == 0.06
+
+
+def test_what_is_known_is_not_at_risk_any_more() -> None:
+    partly = attempt(quote=0.06).charged(Cost(0.02, CostSource.REPORTED), None)
+    assert partly.at_risk == 0.0
+    assert partly.charged(UNKNOWN, None).at_risk == 0.04
+
+
+def test_a_cost_above_the_list_leaves_nothing_at_risk() -> None:
+    dear = attempt(quote=0.06).charged(Cost(0.09, CostSource.REPORTED), None)
+    assert dear.charged(UNKNOWN, None).at_risk == 0.0
+
+
+def test_without_a_listed_price_nobody_can_say_what_is_at_risk() -> None:
+    assert attempt().at_risk is None
+    assert attempt().charged(Cost(0.02, CostSource.REPORTED), None).at_risk == 0.0

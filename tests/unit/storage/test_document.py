@@ -86,6 +86,7 @@ def test_a_job_is_shown_whole() -> None:
                 "finished_at": int(NOW) + 3,
                 "cost": 0.05,
                 "cost_source": "reported",
+                "at_risk": 0.0,
                 "usage": {"images": 1},
                 "error": None,
             }
@@ -175,3 +176,16 @@ def test_an_image_that_failed_for_a_reason_of_its_own_says_it() -> None:
         "code": "storage_error",
         "message": "Not kept.",
     }
+
+
+def test_what_may_have_been_charged_is_shown_beside_what_is_known() -> None:
+    begun = a_job().claimed("run", NOW).attempting("first", "sketch", "run", NOW, quote=0.05)
+    lost = begun.failed(Failure(code=FailureCode.OUTCOME_UNKNOWN, message="Lost."), NOW)
+    shown = job_document(lost, {})
+    assert shown["cost"] == {
+        "amount": None,
+        "currency": "USD",
+        "source": "unknown",
+        "at_risk": 0.05,
+    }
+    assert shown["attempts"][0]["at_risk"] == 0.05

@@ -3,7 +3,7 @@
 import pytest
 
 from storage.attempt import Cost, CostSource, Usage
-from storage.catalog import Price
+from storage.catalog import Deployment, Price
 from storage.failure import Failure, FailureCode
 from storage.request import Input
 from tests.samples import a_deployment, a_request
@@ -13,12 +13,15 @@ from worker.provider import Picture, ProviderError, Reply
 
 PICTURE = Picture(data=b"")
 REFUSAL = Failure(code=FailureCode.CONTENT_POLICY, message="No.")
+SPOILED = Failure(code=FailureCode.UPSTREAM_ERROR, message="No image.")
 TOKENS = Usage(input_tokens=10, output_tokens=1000)
 PRICED = a_deployment(
     price=Price(
         per_image=0.05, per_quality={"high": 0.2}, per_input_image=0.01, output_image_tokens=40.0
     )
 )
+
+LISTED = a_deployment(price=Price(per_image=0.05))
 
 
 def test_what_the_upstream_reports_counts_most() -> None:
@@ -60,11 +63,35 @@ def test_without_any_source_the_cost_is_unknown_and_not_zero() -> None:
     assert cost_of_reply(reply, a_request(), a_deployment(price=Price())) == Cost()
 
 
+def test_a_picture_that_is_of_no_use_was_made_all_the_same() -> None:
+    reply = Reply(outcomes=(PICTURE, SPOILED), made=2)
+    assert cost_of_reply(reply, a_request(n=2), PRICED) == Cost(0.1, CostSource.PRICE_TABLE)
+
+
+def test_the_count_of_the_upstream_counts_more_than_ours() -> None:
+    reply = Reply(outcomes=(PICTURE, SPOILED), made=2, usage=Usage(images=1))
+    assert cost_of_reply(reply, a_request(n=2), LISTED) == Cost(0.05, CostSource.PRICE_TABLE)
+
+
+def test_what_the_rest_of_an_answer_cost_that_was_cut_off_is_unknown() -> None:
+    reply = Reply(outcomes=(PICTURE, SPOILED), made=1, cut_off=True)
+    assert cost_of_reply(reply, a_request(n=2), LISTED) == Cost(0.05, CostSource.UNKNOWN)
+
+
+def cost_of(error: ProviderError, *, at: Deployment = PRICED, n: int = 1) -> Cost:
+    return cost_of_error(error, a_request(n=n), at, n)
+
+
 @pytest.mark.parametrize(
     "code", [FailureCode.INVALID_REQUEST, FailureCode.RATE_LIMITED, FailureCode.UPSTREAM_ERROR]
 )
-def test_a_refusal_by_status_costs_nothing(code: FailureCode) -> None:
-    assert cost_of_error(ProviderError("No.", code=code)) == Cost.nothing()
+def test_a_refusal_costs_nothing(code: FailureCode) -> None:
+    assert cost_of(ProviderError("No.", code=code)) == Cost.nothing()
+
+
+def test_a_refusal_by_status_costs_nothing_whatever_its_reason() -> None:
+    error = ProviderError("No.", code=FailureCode.CONTENT_POLICY, charged=False)
+    assert cost_of(error) == Cost.nothing()
 
 
 @pytest.mark.parametrize(
@@ -77,14 +104,38 @@ def test_a_refusal_by_status_costs_nothing(code: FailureCode) -> None:
     ],
 )
 def test_what_some_upstreams_charge_for_all_the_same_is_unknown(code: FailureCode) -> None:
-    assert cost_of_error(ProviderError("No.", code=code)) == Cost()
+    assert cost_of(ProviderError("No.", code=code)) == Cost()
 
 
 def test_what_may_have_been_received_may_have_been_charged() -> None:
     error = ProviderError("No.", code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True)
-    assert cost_of_error(error) == Cost()
+    assert cost_of(error) == Cost()
 
 
 def test_a_failure_can_report_its_cost() -> None:
     error = ProviderError("No.", code=FailureCode.CONTENT_POLICY, cost=0.02)
-    assert cost_of_error(error) == Cost(0.02, CostSource.REPORTED)
+    assert cost_of(error) == Cost(0.02, CostSource.REPORTED)
+
+
+def test_a_failure_can_report_its_tokens() -> None:
+    error = ProviderError("No.", code=FailureCode.CONTENT_POLICY, usage=TOKENS)
+    assert cost_of(error) == Cost(0.04, CostSource.COMPUTED)
+
+
+def test_pictures_that_came_and_cannot_be_used_are_charged_by_the_list() -> None:
+    error = ProviderError("No.", code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True, made=2)
+    assert cost_of(error, at=LISTED, n=3) == Cost(0.1, CostSource.PRICE_TABLE)
+
+
+def test_an_answer_without_pictures_is_charged_for_none_by_the_list() -> None:
+    error = ProviderError("No.", code=FailureCode.NO_IMAGE, made=0)
+    assert cost_of(error, at=LISTED) == Cost(0.0, CostSource.PRICE_TABLE)
+    assert cost_of(error, at=a_deployment(price=Price())) == Cost()
+
+
+def test_what_is_done_but_cannot_be_read_is_charged_by_the_list() -> None:
+    error = ProviderError(
+        "No.", code=FailureCode.UPSTREAM_ERROR, outcome_unknown=True, charged=True
+    )
+    assert cost_of(error, at=LISTED, n=2) == Cost(0.1, CostSource.PRICE_TABLE)
+    assert cost_of(error, at=PRICED, n=2) == Cost(), "nobody has counted the tokens"

@@ -56,6 +56,22 @@ def test_no_picture_at_all_is_an_error_and_a_spoiled_one_may_have_been_paid_for(
     assert (error.cost, error.upstream_id) == (0.25, "id")
 
 
+def test_a_picture_that_is_of_no_use_counts_as_made() -> None:
+    assert replied(order(3), [PICTURE, SPOILED, REFUSED]).made == 2
+    with pytest.raises(ProviderError) as raised:
+        replied(order(2), [SPOILED, SPOILED], usage=Usage(output_tokens=5))
+    assert (raised.value.made, raised.value.usage) == (2, Usage(output_tokens=5))
+
+
+def test_nobody_knows_what_an_answer_would_have_held_that_was_cut_off() -> None:
+    assert replied(order(2), [PICTURE], missing=BROKEN_OFF).cut_off
+    assert not replied(order(2), [PICTURE, PICTURE], missing=BROKEN_OFF).cut_off
+    assert not replied(order(2), [PICTURE]).cut_off
+    with pytest.raises(ProviderError) as raised:
+        replied(order(2), [], missing=BROKEN_OFF)
+    assert raised.value.made is None
+
+
 def test_base64_and_data_urls_are_decoded() -> None:
     for text in (wire.encode(b"picture"), wire.data_url(b"picture", "image/png")):
         assert decoded(text, revised_prompt="r") == Picture(data=b"picture", revised_prompt="r")

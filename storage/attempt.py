@@ -91,7 +91,7 @@ class Attempt:
     It is recorded before the call is made, so that a crash cannot hide money that was spent.
     `fence` is the token of the worker run that owns it. `upstream_ids` are the upstream's own names
     for what it was given to do, by the index of the first image of each call; `costs` holds one sum
-    for each call that has ended. `quote` is the listed price of all that was asked for, in USD, or
+    for each call that has ended, and `over` the indexes of those whose end is known. `quote` is the listed price of all that was asked for, in USD, or
     None when the list does not say. Times are Unix seconds.
     """
 
@@ -104,6 +104,7 @@ class Attempt:
     finished_at: float | None = None
     upstream_ids: Mapping[int, str] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
+    over: tuple[int, ...] = ()
     quote: float | None = None
     usage: Usage | None = None
     error: Failure | None = None
@@ -130,10 +131,11 @@ class Attempt:
         """Return the upstream's id of the first call that has one."""
         return self.upstream_ids[min(self.upstream_ids)] if self.upstream_ids else None
 
-    def charged(self, cost: Cost, usage: Usage | None) -> "Attempt":
-        """Return this attempt with one more call on the bill."""
+    def charged(self, cost: Cost, usage: Usage | None, call: int | None = None) -> "Attempt":
+        """Return this attempt with one more call on the bill, that for image `call` onwards."""
         counted = usage if self.usage is None or usage is None else self.usage + usage
-        return replace(self, costs=(*self.costs, cost), usage=counted or self.usage)
+        over = self.over if call is None else (*self.over, call)
+        return replace(self, costs=(*self.costs, cost), over=over, usage=counted or self.usage)
 
     def ended(self, status: AttemptStatus, now: float, error: Failure | None = None) -> "Attempt":
         """Return this attempt closed."""

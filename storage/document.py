@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeAlias
 
-from storage.attempt import Attempt, Cost, Usage
+from storage.attempt import Attempt, Cost, CostSource, Usage
 from storage.failure import Failure
 from storage.image import Image, ImageStatus
 from storage.job import Job
@@ -121,10 +121,11 @@ def cost_document(cost: Cost) -> dict[str, Any]:
 
 
 def cost_of(job: Job) -> dict[str, Any]:
-    """Return the JSON of what a job cost, with what may have been charged beyond that, if any."""
-    at_risk = job.at_risk
-    shown = cost_document(job.cost)
-    return shown if at_risk == 0 else {**shown, "at_risk": at_risk}
+    """Return the JSON of what a job cost; what is not wholly known says how much is at risk."""
+    cost = job.cost
+    shown = cost_document(cost)
+    is_known = cost.source is not CostSource.UNKNOWN or not job.attempts
+    return shown if is_known else {**shown, "at_risk": job.at_risk}
 
 
 def warning_document(warning: Adaptation) -> dict[str, Any]:

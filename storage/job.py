@@ -207,12 +207,14 @@ class Job:
         cost: Cost,
         usage: Usage | None = None,
         *,
+        call: int | None = None,
         warnings: Iterable[Adaptation] = (),
         text: str | None = None,
     ) -> "Job":
         """Return the job after one call: some images in their final state, and what they cost.
 
-        An image that is in its final state already stays as it is.
+        `call` is the index of the first image that the call was for. An image that is in its final
+        state already stays as it is.
         """
         self._refuse_if_not_owned(fence)
         by_index = {image.index: image for image in made}
@@ -220,7 +222,7 @@ class Job:
             by_index.get(image.index, image) if image.status is ImageStatus.PENDING else image
             for image in self.images
         )
-        charged = self._with_open_attempt(lambda attempt: attempt.charged(cost, usage))
+        charged = self._with_open_attempt(lambda attempt: attempt.charged(cost, usage, call))
         return replace(
             charged,
             images=images,

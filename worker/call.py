@@ -194,13 +194,15 @@ def picked_up(job: Job, calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
 
     An attempt that goes on after its first worker only picks up what the upstream is known to have.
     Whatever else was sent may have been paid for: it is the next attempt's to ask again, if at all.
+    A call that came to its end without an image is on the bill already.
     """
-    known = {} if job.open_attempt is None else job.open_attempt.upstream_ids
-    if not known:
+    going = job.open_attempt
+    if going is None or not going.upstream_ids:
         return list(calls), []
+    still = [call for call in calls if call.indexes[0] not in going.over]
     return (
-        [call for call in calls if call.indexes[0] in known],
-        [call for call in calls if call.indexes[0] not in known],
+        [call for call in still if call.indexes[0] in going.upstream_ids],
+        [call for call in still if call.indexes[0] not in going.upstream_ids],
     )
 
 

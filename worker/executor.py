@@ -255,6 +255,7 @@ class Executor:
                 done.images,
                 done.cost,
                 done.usage,
+                call=first,
                 warnings=done.warnings,
                 text=done.text,
             )

@@ -196,7 +196,7 @@ class ProviderSuite:
     ) -> None:
         error = await failure(subject, self.order(f"[[{token}]]"))
         assert error.code is code
-        assert not unknown(error)
+        assert (unknown(error), charged(error)) == (False, False)
         assert len(upstream.calls()) == 1
 
     async def test_a_bad_key_is_the_deployment_s_fault_and_never_shown(
@@ -215,7 +215,7 @@ class ProviderSuite:
         subject = self.make(upstream, tools, timeout=0.3)
         error = await failure(subject, self.order("[[hang]]"))
         assert error.code is FailureCode.UPSTREAM_TIMEOUT
-        assert unknown(error)
+        assert (unknown(error), charged(error)) == (True, None)
 
     async def test_a_body_that_drips_ends_at_the_timeout(
         self, upstream: Upstream, tools: Tools
@@ -231,7 +231,7 @@ class ProviderSuite:
     ) -> None:
         error = await failure(subject, self.order("[[drop]]"))
         assert error.code is FailureCode.UPSTREAM_ERROR
-        assert unknown(error)
+        assert (unknown(error), charged(error)) == (True, True)
 
     async def test_a_connection_never_made_was_not_paid_for(
         self, upstream: Upstream, tools: Tools
@@ -343,3 +343,8 @@ async def failure(subject: Provider, order: Order) -> ProviderError | Failure:
 def unknown(error: ProviderError | Failure) -> bool:
     """Say whether nobody knows if the call was paid for."""
     return isinstance(error, ProviderError) and error.outcome_unknown
+
+
+def charged(error: ProviderError | Failure) -> bool | None:
+    """Return whether the call was charged; None when nobody can tell."""
+    return error.charged if isinstance(error, ProviderError) else None

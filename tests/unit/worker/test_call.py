@@ -152,6 +152,13 @@ def test_an_attempt_that_goes_on_picks_up_only_what_left_an_id() -> None:
     assert [call.indexes for call in left] == [(0,), (2,)]
 
 
+def test_a_call_that_ended_without_an_image_is_not_paid_for_twice() -> None:
+    job = attempted(a_job(n=2)).submitted(0, "empty", "f").submitted(1, "slow", "f")
+    job = job.progressed("f", (), Cost(0.03, CostSource.REPORTED), call=0)
+    make, left = picked_up(job, calls_of(job, n=1))
+    assert ([call.indexes for call in make], left) == ([(1,)], [])
+
+
 # -- what is made of an answer ---------------------------------------------------------------------
 
 

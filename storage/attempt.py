@@ -91,8 +91,9 @@ class Attempt:
     It is recorded before the call is made, so that a crash cannot hide money that was spent.
     `fence` is the token of the worker run that owns it. `upstream_ids` are the upstream's own names
     for what it was given to do, by the index of the first image of each call; `costs` holds one sum
-    for each call that has ended, and `over` the indexes of those whose end is known. `quote` is the listed price of all that was asked for, in USD, or
-    None when the list does not say. Times are Unix seconds.
+    for each call that has ended, and `over` the indexes of those whose end is known. `quote` is the
+    listed price of all that was asked for, in USD, or None when the list does not say. Times are
+    Unix seconds.
     """
 
     number: int

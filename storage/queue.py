@@ -13,7 +13,7 @@ import orjson
 from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 
 from storage import redis_keys, scripts
-from storage.gate import Waiting
+from storage.gate import Gate, Waiting
 from storage.line import Argument
 from storage.redis_client import Commands
 
@@ -113,6 +113,25 @@ class Queue:
             for task_id, data in zip(rest[::2], rest[1::2], strict=True)
         )
         return Claim(tasks, None if next_due < 0 else next_due / 1000)
+
+    async def claim_ahead(self, gate: Gate) -> tuple[str, str | None] | None:
+        """Lease the first of the jobs that wait before a gate, as (id, kind).
+
+        None while the gate is shut, or so few wait that whichever worker has a place free should
+        find them there.
+        """
+        found = await self._commands.eval(
+            scripts.AHEAD,
+            [*redis_keys.gate(gate.name), self.name],
+            [
+                *gate.numbers,
+                redis_keys.IN_PROGRESS_PREFIX,
+                redis_keys.PAYLOAD_PREFIX,
+                self._token,
+                self._lease_ms,
+            ],
+        )
+        return (found[0].decode(), task_of(found[1])) if found else None
 
     async def renew(self, task_ids: Sequence[str]) -> frozenset[str]:
         """Renew the leases of `task_ids` and return those that are somebody else's by now."""

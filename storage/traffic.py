@@ -85,15 +85,21 @@ class Traffic:
         self._lease_ms = int(lease * 1000)
 
     async def ask(
-        self, wishes: Sequence[Wish], job_id: str, token: str, *, pressing: bool = False
+        self,
+        wishes: Sequence[Wish],
+        job_id: str,
+        token: str,
+        *,
+        pressing: bool = False,
+        first: bool = False,
     ) -> Passage | None:
         """Let a job pass the first gate that is open for it; None when all are closed.
 
         `token` is the run's own, so that asking again is harmless. A `pressing` job passes in any
-        case: the upstream works for it already.
+        case: the upstream works for it already. The `first` of those that waited overtakes nobody.
         """
         keys: list[str] = []
-        args: list[Argument] = [job_id, token, self._lease_ms, int(pressing)]
+        args: list[Argument] = [job_id, token, self._lease_ms, 1 if pressing else 2 * first]
         for wish in wishes:
             keys += redis_keys.gate(wish.gate.name)
             args += [*wish.gate.numbers, wish.places, wish.calls]

@@ -21,7 +21,7 @@ from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
 from storage.errors import Unavailable
-from storage.gate import Waiting
+from storage.gate import Gate, Waiting
 from storage.queue import Claim, Queue
 from storage.redis_client import stopped
 from worker.outage import outlast
@@ -106,6 +106,26 @@ class LeaseWorker(Worker):
         """Stop a task that nobody wants any more, if it runs here."""
         if (task := self.job_tasks.get(task_id)) is not None:
             task.cancel()
+
+    async def take_ahead(self, gate: Gate) -> str | None:
+        """Begin the first of the jobs that wait before a gate, if a slot is free for it."""
+        if self._outage or not self.allow_pick_jobs or self.job_counter >= self.max_jobs:
+            return None
+        self.job_counter += 1  # the slot is taken while Redis is asked
+        try:
+            claimed = await self._queue.claim_ahead(gate)
+        finally:
+            self.job_counter -= 1
+            if self.job_counter == self.max_jobs - 1:
+                self._stir()
+        if claimed is None:
+            return None
+        task_id, kind = claimed
+        if task_id in self.tasks:  # given back, and not quite at its end here
+            await self._queue.put_back(task_id, _LOST_GRACE)
+            return None
+        self._start(task_id, kind)
+        return task_id
 
     async def drain(self, seconds: float) -> None:
         """Claim no more, let what runs end within `seconds`, and give the rest back at once."""

@@ -269,13 +269,15 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             pace=Pace(heartbeat=options.heartbeat, grace=options.grace, patience=options.patience),
         )
 
+    images = lease_worker(
+        redis_keys.IMAGE_QUEUE,
+        image_tasks(executor, rendering, batching),
+        options.slots,
+        options.reserve,
+    )
+    workshop.permits.take_ahead = images.take_ahead
     return Parts(
-        images=lease_worker(
-            redis_keys.IMAGE_QUEUE,
-            image_tasks(executor, rendering, batching),
-            options.slots,
-            options.reserve,
-        ),
+        images=images,
         webhooks=lease_worker(
             redis_keys.WEBHOOK_QUEUE, webhook_tasks(sender, replayer), options.webhook_slots
         ),

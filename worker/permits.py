@@ -4,15 +4,21 @@ A deployment without limits is called without asking anybody, as long as all is 
 workers learn of it is told on a channel, and Redis is written to only when something goes wrong.
 One with limits, or one that is being tried out after it failed, is asked for a place in Redis
 first. Places are renewed while their calls last, so they come free when a worker dies.
+
+Where calls are brief and many jobs wait, giving a place back and waking the next job would leave
+the place idle for a good part of the time. So a worker takes a few jobs out of the line beforehand,
+in its order, and hands them the places of its own calls as these end.
 """
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import structlog
 from redis.exceptions import RedisError
@@ -30,6 +36,8 @@ TRIP = 5.0
 CREDENTIAL_TRIP = 600.0
 LONGEST_HINT = 120.0
 
+BRIEF = 5.0
+_STAND = 2 * BRIEF
 _TALLY = 30.0
 _ROOM_NOTED = 10.0
 _BAD = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.UPSTREAM_TIMEOUT, FailureCode.OVERLOADED})
@@ -57,6 +65,7 @@ class Permit:
         self._tokens = passage.tokens if passage is not None else ()
         self._probe = passage is not None and passage.probe
         self._left = calls
+        self._begun = permits.now if permits is not None else 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,6 +83,8 @@ class Permit:
     async def ended(self, error: ProviderError | None) -> None:
         """Tell how a call went, and give its place back unless another call is to have it."""
         self._left -= 1
+        if self._permits is not None and self._passage is not None and error is None:
+            self._permits.took(self._passage.gate, self._permits.now - self._begun)
         await self._tell(Verdict.GOOD, error)
 
     async def _tell(self, verdict: Verdict, error: ProviderError | None) -> None:
@@ -99,10 +110,29 @@ class _Known:
     tokens: set[str] = field(default_factory=set)
     probe: bool = False
     tended_at: float = 0.0
+    seconds: float = math.inf
+    standing: deque["asyncio.Future[str]"] = field(default_factory=deque)
+    ahead: dict[str, float] = field(default_factory=dict)
+    is_looking: bool = False
+
+    def most_ahead(self, now: float) -> int:
+        """Return how many more jobs may be taken out of the line while calls are under way."""
+        for job_id in [job_id for job_id, until in self.ahead.items() if until <= now]:
+            del self.ahead[job_id]  # it ended before it asked for its place
+        if self.seconds > BRIEF or now >= self.room_until or self.gate.per_minute is not None:
+            return 0
+        return (len(self.tokens) + 1) // 2 - len(self.ahead)
+
+
+TakeAhead: TypeAlias = Callable[[Gate], Awaitable[str | None]]
 
 
 class Permits:
-    """Keeps the permits of this worker. `heartbeat` is how often places are renewed, in seconds."""
+    """Keeps the permits of this worker. `heartbeat` is how often places are renewed, in seconds.
+
+    `take_ahead` begins the first of the jobs that wait before a gate and returns its id; without it
+    none is taken out of the line beforehand.
+    """
 
     def __init__(
         self,
@@ -117,6 +147,13 @@ class Permits:
         self._patience = patience
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._aside: set[asyncio.Task[None]] = set()
+        self.take_ahead: TakeAhead | None = None
+
+    @property
+    def now(self) -> float:
+        """Return the moment by the clock of this worker."""
+        return self._clock()
 
     async def ask(
         self, wishes: Sequence[Wish], job_id: str, token: str, *, pressing: bool = False
@@ -125,22 +162,40 @@ class Permits:
 
         Outlasts an outage of Redis; raises `Unavailable` when it lasts too long.
         """
-        doubtful, free = self._sorted(wishes, pressing=pressing)
-        passage: Passage | None = None
-        if doubtful:
-            passage = await outlast(
-                lambda: self._traffic.ask(doubtful, job_id, token, pressing=pressing),
-                patience=self._patience,
+        first = self._taken_ahead(wishes, job_id)
+        try:
+            passage = await self._passage(
+                wishes, job_id, token, pressing=pressing, first=first is not None
             )
-        if passage is None and free is not None:
-            passage = Passage(free.gate, free.places)
+            if passage is None and first is not None:
+                passage = await self._stood(first) or await self._passage(
+                    wishes, job_id, token, pressing=pressing, first=True
+                )
+        finally:
+            if first is not None:
+                first.ahead.pop(job_id, None)
         if passage is None:
             return None
         known = self._of(passage.gate)
         known.tokens.update(passage.tokens)
         known.probe = known.probe or passage.probe
-        wish = next(wish for wish in wishes if wish.gate == passage.gate)
+        self._look_ahead(known)
+        wish = next(wish for wish in wishes if wish.gate.name == passage.gate.name)
         return wish, Permit(passage.places, wish.calls, permits=self, passage=passage)
+
+    async def _passage(
+        self, wishes: Sequence[Wish], job_id: str, token: str, *, pressing: bool, first: bool
+    ) -> Passage | None:
+        doubtful, free = self._sorted(wishes, pressing=pressing)
+        passage: Passage | None = None
+        if doubtful:
+            passage = await outlast(
+                lambda: self._traffic.ask(doubtful, job_id, token, pressing=pressing, first=first),
+                patience=self._patience,
+            )
+        if passage is None and free is not None:
+            passage = Passage(free.gate, free.places)
+        return passage
 
     def condition(self, gate: Gate) -> Condition:
         """Return how a gate stands now, as far as this worker has been told."""
@@ -161,6 +216,10 @@ class Permits:
         """
         known = self._of(gate)
         known.tokens.difference_update(tokens)
+        if report.verdict in {Verdict.GOOD, Verdict.NONE} and not report.probe:
+            tokens = self._handed_on(known, tokens)
+        if not known.tokens:
+            self._send_away(known)
         if report.probe:
             known.probe = False
         if report.verdict is Verdict.GOOD and not report.probe:
@@ -176,6 +235,12 @@ class Permits:
             if condition is not None:
                 self._log(gate, report, before, condition)
                 self._hear(known, condition)
+
+    def took(self, gate: Gate, seconds: float) -> None:
+        """Note how long a call took."""
+        known = self._of(gate)
+        before = seconds if known.seconds == math.inf else known.seconds
+        known.seconds = before + (seconds - before) / 4
 
     async def forgive(self, gates: Iterable[Gate]) -> None:
         """Open the gates that tripped over their credentials: there may be new ones."""
@@ -231,6 +296,81 @@ class Permits:
             # What was given back meanwhile may have been renewed by this.
             if gone := set(held) - known.tokens:
                 await self._traffic.report(known.gate, Report(), tuple(gone))
+
+    # -- jobs that are taken out of the line beforehand --------------------------------------------
+
+    def _look_ahead(self, known: _Known) -> None:
+        """Take jobs out of the line for the places that this worker's calls will leave."""
+        if self.take_ahead is None or known.is_looking or known.most_ahead(self._clock()) <= 0:
+            return
+        known.is_looking = True
+        self._do_aside(self._take(known, self.take_ahead))
+
+    async def _take(self, known: _Known, take_ahead: TakeAhead) -> None:
+        try:
+            while known.most_ahead(self._clock()) > 0:
+                if (job_id := await take_ahead(known.gate)) is None:
+                    return
+                known.ahead[job_id] = self._clock() + 2 * _STAND
+        except Unavailable:
+            return
+        finally:
+            known.is_looking = False
+
+    def _taken_ahead(self, wishes: Sequence[Wish], job_id: str) -> _Known | None:
+        """Return the gate before which the job was taken out of the line."""
+        gates = (self._of(wish.gate) for wish in wishes)
+        return next((known for known in gates if job_id in known.ahead), None)
+
+    async def _stood(self, known: _Known) -> Passage | None:
+        """Wait for the place of one of this worker's calls, for as long as brief calls last."""
+        if not known.tokens or self.condition(known.gate).is_shut:
+            return None
+        handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        known.standing.append(handed)
+        try:
+            await asyncio.wait({handed}, timeout=_STAND)
+        except asyncio.CancelledError:
+            if handed.done() and not handed.cancelled():
+                await asyncio.shield(self.tell(known.gate, Report(), (handed.result(),)))
+            raise
+        finally:
+            handed.cancel()  # which does nothing to one that was given a place
+        if handed.cancelled():
+            return None
+        # The place is as old as the call that had it, and this call may outlive its worker. What is
+        # said to Redis first is done first, so the place is renewed before the attempt is written.
+        self._do_aside(self._renewed(known.gate, handed.result()))
+        await asyncio.sleep(0)
+        return Passage(known.gate, 1, (handed.result(),))
+
+    def _handed_on(self, known: _Known, tokens: Sequence[str]) -> Sequence[str]:
+        """Give places to jobs that stand ready, and return those that are left."""
+        left = list(tokens)
+        if self.condition(known.gate).state is not GateState.OPEN:
+            return left
+        while left and known.standing:
+            handed = known.standing.popleft()
+            if not handed.done():
+                token = left.pop()
+                known.tokens.add(token)
+                handed.set_result(token)
+        return left
+
+    @staticmethod
+    def _send_away(known: _Known) -> None:
+        """Let those that stand ready ask for themselves: no call is left that would end."""
+        while known.standing:
+            known.standing.popleft().cancel()
+
+    def _do_aside(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(what)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _renewed(self, gate: Gate, token: str) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._traffic.tend(gate, (token,))
 
     # -- inside ------------------------------------------------------------------------------------
 

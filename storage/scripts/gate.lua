@@ -51,6 +51,20 @@ local function passing(gate, now, most, paid)
   return math.max(most, 0), tripped > 0, tat
 end
 
+-- Says whether a job that stood in a room still waits, and nobody runs it.
+local function waits(id, now, queue, in_progress)
+  return tonumber(redis.call('ZSCORE', queue, id) or 0) > now and redis.call('EXISTS', in_progress .. id) == 0
+end
+
+-- Notes whose turn it was last, in the order of the room.
+local function turn_to(gate, served)
+  if redis.call('EXISTS', gate.room) == 0 then
+    redis.call('DEL', gate.order)
+  elseif served then
+    redis.call('HSET', gate.order, 'served', served)
+  end
+end
+
 -- Wakes as many of those that wait as may pass, and keeps a place for each. Who has ended, or does not
 -- wait any more, is passed over.
 local function let_in(gate, now, queue, wake, in_progress)
@@ -61,8 +75,7 @@ local function let_in(gate, now, queue, wake, in_progress)
     local first = redis.call('ZPOPMIN', gate.room)
     if #first == 0 then break end
     looked, served = looked + 1, first[2]
-    local due = tonumber(redis.call('ZSCORE', queue, first[1]) or 0)
-    if due > now and redis.call('EXISTS', in_progress .. first[1]) == 0 then
+    if waits(first[1], now, queue, in_progress) then
       redis.call('ZADD', queue, now, first[1])
       redis.call('LPUSH', wake, 1)
       if gate.limited then redis.call('ZADD', gate.leases, now + KEEP, first[1]) end
@@ -72,11 +85,7 @@ local function let_in(gate, now, queue, wake, in_progress)
   end
   if not served then return end
   if gate.interval > 0 then redis.call('HSET', gate.state, 'tat', tat) end
-  if redis.call('EXISTS', gate.room) == 1 then
-    redis.call('HSET', gate.order, 'served', served)
-  else
-    redis.call('DEL', gate.order)
-  end
+  turn_to(gate, served)
 end
 
 local function condition(gate, now)

@@ -1,7 +1,8 @@
 -- Let a job pass the first of several gates that lets it.
 --
 -- KEYS  per gate: state, leases, room, order
--- ARGV  1 job  2 token  3 lease (ms)  4 pressing (1: the upstream is at work already, so it passes anyhow)
+-- ARGV  1 job  2 token  3 lease (ms)  4 pressing (1: the upstream is at work already, so it passes anyhow;
+--       2: it was the first of those that wait)
 --       then per gate: limit, interval, tolerance, places wanted, calls to come
 -- Returns {which gate, places, 1 as a probe}, or {0} when all are closed.
 
@@ -25,7 +26,7 @@ for _, gate in ipairs(gates) do
   local places, probe, tat = gate.wanted, false, now
   if not pressing then
     places, probe, tat = passing(gate, now, gate.wanted, gate == kept)
-    if places > 0 and gate.limited and gate ~= kept and redis.call('EXISTS', gate.room) == 1 then
+    if places > 0 and gate.limited and gate ~= kept and ARGV[4] ~= '2' and redis.call('EXISTS', gate.room) == 1 then
       places = 0  -- nobody overtakes those that wait
     end
   end

@@ -11,10 +11,12 @@ import pytest
 from storage import queue as queues
 from storage import redis_keys
 from storage.errors import Unavailable
-from storage.jobs import Jobs
+from storage.gate import Gate, Waiting
+from storage.jobs import Jobs, flows_of
 from storage.queue import Queue, holds
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
+from storage.traffic import Traffic, Wish
 from tests.samples import NOW, a_job
 from worker.lease import LeaseWorker, Pace, Task
 from worker.outcome import Again, Lost, Nothing, Outcome, Settled
@@ -114,6 +116,23 @@ class LeaseSuite:
             await asyncio.gather(running, return_exceptions=True)
 
     # -- running -----------------------------------------------------------------------------------
+
+    async def test_the_first_of_a_line_before_a_gate_is_run_here(
+        self, jobs: Jobs, open_worker: Opened, commands: Commands
+    ) -> None:
+        log, gate = Log(), Gate("one", 1)
+        assert await Traffic(commands, lease=10).ask([Wish(gate)], "first", "run") is not None
+        other = Queue(commands, IMAGES, token="other", lease=10)
+        for name in ("b", "c"):
+            await jobs.add(a_job(name))
+        for task_id, _ in (await other.claim(10)).tasks:
+            assert await other.put_back(task_id, 60, Waiting((gate,), flows_of(a_job(task_id))))
+        worker = await open_worker(log)
+        await until(lambda: worker.main_task is not None)
+        await asyncio.sleep(0.05)
+        assert await worker.take_ahead(gate) == "b"
+        assert await worker.take_ahead(gate) is None, "the line is short by now"
+        await until(lambda: log.ended == ["b"])
 
     async def test_a_job_is_run_and_leaves_the_queue(
         self, jobs: Jobs, open_worker: Opened, commands: Commands

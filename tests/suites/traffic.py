@@ -311,6 +311,47 @@ class TrafficSuite:
             served.append(job)
         assert {"few-0", "few-1"} <= set(served), served
 
+    async def test_the_first_of_a_long_line_can_be_taken_out_of_it(
+        self, traffic: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        first = await passed(traffic, ONE, "first")
+        await self.parked(jobs, queue, "b", "c", "d")
+        assert await queue.claim_ahead(ONE) == ("b", "run_job")
+        assert (await queue.claim(10)).tasks == (), "it is leased by now"
+        assert await traffic.ask([Wish(ONE)], "b", "run-b", first=True) is None, "the gate is full"
+        await traffic.report(ONE, Report(), first.tokens)
+        assert [task for task, _ in (await queue.claim(10)).tasks] == ["c"]
+
+    async def test_who_was_first_in_line_overtakes_nobody(
+        self, mortal: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        await passed(mortal, ONE, "first")
+        await self.parked(jobs, queue, "b", "c", "d")
+        assert await queue.claim_ahead(ONE) is not None
+        await asyncio.sleep(SHORT * 1.5)
+        assert await mortal.ask([Wish(ONE)], "stranger", "run-s") is None
+        assert await mortal.ask([Wish(ONE)], "b", "run-b", first=True) is not None
+
+    async def test_nobody_is_taken_out_of_a_short_line_or_at_a_shut_gate(
+        self, traffic: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        await passed(traffic, ONE, "first")
+        await self.parked(jobs, queue, "b")
+        assert await queue.claim_ahead(ONE) is None
+        await self.parked(jobs, queue, "c")
+        await traffic.report(ONE, Report(verdict=Verdict.PAUSE, seconds=5))
+        assert await queue.claim_ahead(ONE) is None
+
+    async def test_who_has_been_cancelled_is_not_taken_out_of_the_line(
+        self, traffic: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        await passed(traffic, ONE, "first")
+        await self.parked(jobs, queue, "b", "c")
+        job = await jobs.find("b")
+        assert job is not None
+        await jobs.swap(job, job.cancelled(job.created_at + 1))
+        assert await queue.claim_ahead(ONE) == ("c", "run_job")
+
     async def test_who_has_been_cancelled_is_passed_over(
         self, traffic: Traffic, jobs: Jobs, queue: Queue
     ) -> None:

@@ -287,6 +287,101 @@ async def test_an_outage_while_a_place_is_given_back_costs_no_job(clock: Clock) 
     await commands.close()
 
 
+# -- jobs that are taken out of the line beforehand ------------------------------------------------
+
+
+async def standing(permits: Permits, clock: Clock, *, seconds: float = 1.0) -> Permit:
+    """Return the permit of a call at ONE, while which the job "b" was taken out of the line."""
+    line = ["b"]
+
+    async def take_ahead(gate: Gate) -> str | None:
+        assert gate == ONE
+        return line.pop() if line else None
+
+    permits.take_ahead = take_ahead
+    permits.wait_at([ONE])
+    async with await permit(permits, ONE, "before") as before:
+        clock.advance(seconds)
+        await before.ended(None)
+    permits.wait_at([ONE])
+    held = await permit(permits, ONE, "a")
+    await asyncio.sleep(0.01)
+    return held
+
+
+def asking(permits: Permits) -> "asyncio.Task[Permit]":
+    return asyncio.create_task(permit(permits, ONE, "b"))
+
+
+async def test_a_place_is_handed_to_the_job_that_stands_ready(
+    permits: Permits, other: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asking(permits)
+    await asyncio.sleep(0.05)
+    assert not next_one.done()
+    await held.ended(None)
+    async with asyncio.timeout(1), await next_one:
+        assert await other.ask([Wish(ONE)], "c", "run-c") is None
+    assert await other.ask([Wish(ONE)], "c", "run-c") is not None
+
+
+async def test_a_place_that_is_handed_on_is_kept_for_a_whole_lease(
+    commands: Commands, clock: Clock
+) -> None:
+    permits = Permits(Traffic(commands, lease=0.6), clock=clock)
+    held = await standing(permits, clock)
+    next_one = asking(permits)
+    await asyncio.sleep(0.4)
+    await held.ended(None)
+    async with asyncio.timeout(1), await next_one:
+        await asyncio.sleep(0.4)
+        assert await permits.ask([Wish(ONE)], "c", "run-c") is None
+
+
+async def test_nobody_is_taken_out_of_the_line_to_wait_for_long_calls(
+    permits: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock, seconds=60.0)
+    assert await permits.ask([Wish(ONE)], "b", "run-b") is None
+    await held.ended(None)
+
+
+async def test_a_failure_hands_nothing_on_and_who_stood_asks_again(
+    permits: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asking(permits)
+    await asyncio.sleep(0.05)
+    await held.ended(BROKEN)
+    async with asyncio.timeout(1), await next_one:
+        pass
+
+
+async def test_a_place_handed_to_a_job_that_was_stopped_comes_free(
+    permits: Permits, other: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asking(permits)
+    await asyncio.sleep(0.05)
+    await held.ended(None)
+    next_one.cancel()
+    await asyncio.gather(next_one, return_exceptions=True)
+    assert await other.ask([Wish(ONE)], "c", "run-c") is not None
+
+
+async def test_who_is_stopped_while_it_stands_leaves_the_place_to_others(
+    permits: Permits, other: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asking(permits)
+    await asyncio.sleep(0.05)
+    next_one.cancel()
+    await asyncio.gather(next_one, return_exceptions=True)
+    await held.ended(None)
+    assert await other.ask([Wish(ONE)], "c", "run-c") is not None
+
+
 # -- other workers ---------------------------------------------------------------------------------
 
 

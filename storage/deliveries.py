@@ -1,30 +1,24 @@
 """Deliveries: where webhook messages are kept until their receiver has taken them, and their log.
 
 A delivery is born in the same step that ends its job (`Jobs.swap`), or changes its endpoint, so it
-can neither be missed nor invented; here it is begun, written over, sent again and listed. The log
-is one index for each status, so that what failed is found without reading what did not.
+can neither be missed nor invented; here it is begun, written over, sent again and listed.
 """
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from storage import outbox, queue, redis_keys, scripts
 from storage.delivery import Delivery, DeliveryId, DeliveryStatus
-from storage.errors import Conflict, Invalid
+from storage.delivery_log import DeliveryLog, Wanted
+from storage.errors import Conflict
 from storage.line import Argument
 from storage.redis_client import Commands
 
 
 LANE_LEASE_MS: Final = 120_000
-_STRETCH: Final = 2_000
-_MOST_LOOKED_AT: Final = 20_000
 _QUIET_MS: Final = 60_000
-_END: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,48 +52,11 @@ Beginning: TypeAlias = Begun | Queueing | Early | None
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What the log says of a delivery: enough to choose by, without its record."""
-
-    place: tuple[int, str]
-    status: DeliveryStatus
-    id: str
-    type: str
-    endpoint_id: str
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """Some of a tenant's deliveries, in the order asked; `next` is where the next page begins."""
 
     deliveries: tuple[Delivery, ...]
     next: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which deliveries are asked for; None is any. Times are Unix seconds, `until` excluded."""
-
-    statuses: tuple[DeliveryStatus, ...] = tuple(DeliveryStatus)
-    endpoint_id: str | None = None
-    job_id: str | None = None
-    type: str | None = None
-    since: float | None = None
-    until: float | None = None
-
-    @property
-    def is_selective(self) -> bool:
-        """Say whether entries have to be looked at one by one."""
-        return (self.endpoint_id, self.job_id, self.type) != (None, None, None)
-
-    def matches(self, entry: Entry) -> bool:
-        """Say whether the delivery of an entry is one of them."""
-        return (
-            self.endpoint_id in {None, entry.endpoint_id}
-            and self.job_id in {None, entry.job_id}
-            and self.type in {None, entry.type}
-        )
 
 
 class Deliveries:
@@ -108,6 +65,7 @@ class Deliveries:
     def __init__(self, commands: Commands, *, limits: LaneLimits | None = None) -> None:
         self._commands = commands
         self._limits = limits or LaneLimits()
+        self._log = DeliveryLog(commands)
 
     async def find(self, delivery_id: str) -> Delivery | None:
         """Return a delivery by its id alone, for those who serve all tenants."""
@@ -258,95 +216,18 @@ class Deliveries:
         Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and
         still have a next one: only so many entries are looked at for one page.
         """
-        found: list[Entry] = []
-        last, looked_at, more = after, 0, False
-        entries = self._entries(tenant, wanted, limit, after, newest_first=newest_first)
-        async with aclosing(entries):
-            async for entry in entries:
-                matches = wanted.matches(entry)
-                if (matches and len(found) == limit) or looked_at == _MOST_LOOKED_AT:
-                    more = True
-                    break
-                looked_at += 1
-                last = _cursor(entry.place)
-                if matches:
-                    found.append(entry)
+        ids, following = await self._log.page(
+            tenant, wanted, limit=limit, after=after, newest_first=newest_first
+        )
         documents = await asyncio.gather(
-            *(
-                self._commands.issue("HGET", redis_keys.delivery(entry.id), "document")
-                for entry in found
-            )
+            *(self._commands.issue("HGET", redis_keys.delivery(one), "document") for one in ids)
         )
         deliveries = tuple(outbox.load(document) for document in documents if document is not None)
-        return Page(deliveries, last if more else None)
-
-    async def _entries(
-        self, tenant: str, wanted: Wanted, limit: int, after: str | None, *, newest_first: bool
-    ) -> AsyncGenerator[Entry, None]:
-        start = _read_cursor(after) if after is not None else None
-        first = 0 if wanted.since is None else int(wanted.since * 1_000_000)
-        last = _END if wanted.until is None else int(wanted.until * 1_000_000) - 1
-        most = _STRETCH if wanted.is_selective else limit + 1
-        while True:
-            if start is not None and newest_first:
-                last = min(last, start[0])
-            elif start is not None:
-                first = max(first, start[0])
-            entries, is_last = await self._stretch(
-                tenant, wanted.statuses, first, last, most, newest_first=newest_first
-            )
-            fresh = [e for e in entries if _is_beyond(e.place, start, newest_first=newest_first)]
-            for entry in fresh:
-                yield entry
-            if is_last:
-                return
-            if fresh:
-                start = fresh[-1].place
-            else:  # more were created at one moment than are read at once
-                most *= 4
-
-    async def _stretch(
-        self,
-        tenant: str,
-        statuses: Sequence[DeliveryStatus],
-        first: int,
-        last: int,
-        most: int,
-        *,
-        newest_first: bool,
-    ) -> tuple[list[Entry], bool]:
-        """Return up to `most` entries in order, and whether there are no more."""
-        lists = await self._commands.eval(
-            scripts.LOG,
-            [redis_keys.deliveries_of(tenant, status) for status in statuses],
-            [first, last, most, int(newest_first)],
-        )
-        entries = [
-            _entry(status, member.decode(), int(float(created)))
-            for status, rows in zip(statuses, lists, strict=True)
-            for member, created in zip(rows[::2], rows[1::2], strict=True)
-        ]
-        entries.sort(key=lambda entry: entry.place, reverse=newest_first)
-        is_last = all(len(rows) < 2 * most for rows in lists)
-        # Beyond the shortest full list, other lists may hold what has not been read.
-        return (entries if is_last else entries[:most]), is_last
+        return Page(deliveries, following)
 
     @property
     def _lane_args(self) -> tuple[Argument, ...]:
         return (redis_keys.LANE_PREFIX, self._limits.receiver, self._limits.tenant)
-
-
-def _entry(status: DeliveryStatus, member: str, created: int) -> Entry:
-    delivery_id, event, endpoint_id, job_id = member.split(" ")
-    return Entry((created, delivery_id), status, delivery_id, event, endpoint_id, job_id)
-
-
-def _is_beyond(
-    place: tuple[int, str], start: tuple[int, str] | None, *, newest_first: bool
-) -> bool:
-    if start is None:
-        return True
-    return place < start if newest_first else place > start
 
 
 def _count_of(delivery: Delivery) -> str:
@@ -356,19 +237,3 @@ def _count_of(delivery: Delivery) -> str:
     if delivery.status is DeliveryStatus.DELIVERED:
         return "delivered"
     return "undelivered" if delivery.is_ended else "failed_tries"
-
-
-def _cursor(place: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        created, _, delivery_id = (
-            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
-        )
-        return int(created), delivery_id
-    except (binascii.Error, ValueError) as error:
-        message = "This cursor was not given by a list of deliveries."
-        raise Invalid(message, param="cursor", code="invalid_cursor") from error

@@ -1,7 +1,8 @@
 """What a tenant is owed, read from the log as its owner would."""
 
-from storage.deliveries import Deliveries, Wanted
+from storage.deliveries import Deliveries
 from storage.delivery import Delivery
+from storage.delivery_log import Wanted
 from storage.redis_client import Commands
 
 

@@ -13,15 +13,16 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 @dataclass
 class Receiver:
-    """What came in: every message that was verified, and how many were not.
+    """What came in: every message that was verified and when, and how many were not.
 
-    `first_at` says when the first message about each job came, in Unix seconds.
+    `first_at` says when the first message about each job came; times are Unix seconds.
     """
 
     url: str
     secret: str = ""
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     first_at: dict[str, float] = field(default_factory=dict)
+    taken_at: list[float] = field(default_factory=list)
     forged: int = 0
     status: Callable[[str], int] = lambda _: 200
 
@@ -50,19 +51,20 @@ class Receiver:
         message_id = headers["webhook-id"]
         self.messages.append((message_id, message))
         self.first_at.setdefault(message["data"]["id"], time.time())
+        self.taken_at.append(time.time())
         return web.Response(status=self.status(message_id))
 
 
 @asynccontextmanager
-async def receiving(secret: str = "") -> AsyncIterator[Receiver]:
-    """Run a receiver on loopback while the context lasts."""
+async def receiving(secret: str = "", *, port: int = 0) -> AsyncIterator[Receiver]:
+    """Run a receiver on loopback while the context lasts, on `port` or on any that is free."""
     app = web.Application(client_max_size=1_000_000)
     receiver = Receiver(url="", secret=secret)
     app.router.add_post("/hook", receiver.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
         yield receiver

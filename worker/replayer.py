@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import structlog
 
-from storage.deliveries import Deliveries, Wanted
+from storage.deliveries import Deliveries
 from storage.delivery import Delivery, DeliveryId
+from storage.delivery_log import Wanted
 from storage.endpoints import Endpoints
 from storage.errors import Conflict
 from storage.replay import Replay, ReplayStatus

@@ -9,8 +9,8 @@ from service.asked import asked
 from service.context import Call
 from service.query import number, one_of, query_of, whole
 from service.wire.webhooks import Nothing, ReplayRequest
-from storage.deliveries import Wanted
 from storage.delivery import Delivery, DeliveryStatus
+from storage.delivery_log import Wanted
 from storage.endpoint import EndpointId
 from storage.errors import Conflict, Invalid, Missing
 from storage.replay import Replay, ReplayStatus

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from tests.bench import batch, cost, ledger, queueing, renditions, traffic, walk
+from tests.bench import batch, cost, ledger, queueing, renditions, traffic, walk, webhooks
 from tests.bench.table import show
 
 
@@ -15,6 +15,7 @@ PARTS = {
     "ledger": ledger.run,
     "renditions": renditions.run,
     "batch": batch.run,
+    "webhooks": webhooks.run,
 }
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from storage import redis_keys
-from storage.deliveries import Begun, Deliveries, Early, LaneLimits, Queueing, Wanted
+from storage.deliveries import Begun, Deliveries, Early, LaneLimits, Queueing
 from storage.delivery import Delivery, DeliveryId, DeliveryStatus, Try
+from storage.delivery_log import Wanted
 from storage.endpoint import EndpointId
 from storage.endpoints import Endpoints
 from storage.errors import Conflict, Invalid
@@ -465,6 +466,41 @@ class DeliveriesSuite:
             "msg_0",
         ]
         assert rest.next is None
+
+    async def test_a_rare_entry_is_found_behind_thousands_of_others(
+        self, deliveries: Deliveries
+    ) -> None:
+        rare = [a_delivery("rare", job_id=JobId("job_2")), a_delivery("0", job_id=JobId("job_22"))]
+        for first in range(0, 1200, 100):
+            others = [a_delivery(created_at=NOW + first + at) for at in range(1, 101)]
+            await deliveries.owe("acme", [*rare, *others] if first == 0 else others)
+        wanted = Wanted(job_id="job_2", type="job.succeeded")
+        page = await deliveries.page("acme", wanted, limit=1)
+        assert ([one.id for one in page.deliveries], page.next) == (["msg_rare"], None)
+
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_pages_of_a_filter_lose_and_repeat_nothing_where_many_are_of_one_moment(
+        self, deliveries: Deliveries, newest_first: bool
+    ) -> None:
+        owed = [
+            a_delivery(f"{at:03}", job_id=JobId(f"job_{at % 2}"), created_at=NOW + at // 40)
+            for at in range(120)
+        ]
+        for first in range(0, 120, 40):
+            await deliveries.owe("acme", owed[first : first + 40])
+        for one in owed[::3]:
+            await tried(deliveries, one, TAKEN)
+        seen: list[str] = []
+        cursor = None
+        for _ in range(21):
+            page = await deliveries.page(
+                "acme", Wanted(job_id="job_1"), limit=3, after=cursor, newest_first=newest_first
+            )
+            seen += [one.id for one in page.deliveries]
+            if (cursor := page.next) is None:
+                break
+        expected = [one.id for one in owed if one.job_id == "job_1"]
+        assert seen == (expected[::-1] if newest_first else expected)
 
     async def test_a_delivery_whose_record_is_gone_is_left_out(
         self, deliveries: Deliveries, commands: Commands

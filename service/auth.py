@@ -90,7 +90,7 @@ class Doorkeeper:
         if not key.admits(shown):
             return None
         tenant = await self._tenants.get(key.tenant)
-        if tenant is None:
+        if tenant is None or tenant.is_removed:
             return None
         found = _Known(key, tenant, now + BELIEVED)
         _put(self._known, shown.id, found)

@@ -48,6 +48,8 @@ def add_commands(commands: Any) -> None:
     limited.add_argument("--max-running", type=_limit, help="jobs at work at one time, or none")
     limited.add_argument("--requests-per-minute", type=_limit, help="that submit, or none")
     limited.add_argument("--spend-per-day", type=_dollars, help="USD, or none")
+    removed = tenants.add_parser("remove", help="remove a tenant with all that it has, for good")
+    removed.add_argument("id")
     commands.add_parser("audit", help="what operators did, the latest last")
 
 
@@ -57,6 +59,7 @@ def _add_key_options(parser: argparse.ArgumentParser) -> None:
         "--scope", action="append", dest="scopes", choices=["submit", "read", "admin"]
     )
     parser.add_argument("--requests-per-minute", type=_limit, help="that submit, or none")
+    parser.add_argument("--spend-per-day", type=_dollars, help="USD, or none")
 
 
 def _limit(text: str) -> int | Unlimited:

@@ -57,6 +57,7 @@ class Console:
             ("tenants", "list"): self._list_tenants,
             ("tenants", "show"): self._show_tenant,
             ("tenants", "set"): self._set_tenant,
+            ("tenants", "remove"): self._remove_tenant,
             ("audit", None): self._audit,
         }
         operator = Operator(by="console", now=now)
@@ -69,7 +70,10 @@ class Console:
         wanted = _read(
             NewKey,
             asked,
-            ("tenant", "name", "scopes", "environment", "requests_per_minute", "expires_in"),
+            (
+                *("tenant", "name", "scopes", "environment", "requests_per_minute"),
+                *("spend_per_day", "expires_in"),
+            ),
         )
         if await self._tenants.get(wanted.tenant) is None:
             await self._registry.make_tenant(operator, NewTenant(id=wanted.tenant))
@@ -87,7 +91,8 @@ class Console:
         await self._print_key(await self._registry.key(asked.id), operator)
 
     async def _set_key(self, asked: argparse.Namespace, operator: Operator) -> None:
-        changes = _read(KeyChanges, asked, ("name", "scopes", "requests_per_minute"))
+        names = ("name", "scopes", "requests_per_minute", "spend_per_day")
+        changes = _read(KeyChanges, asked, names)
         await self._print_key(
             await self._registry.change_key(operator, asked.id, changes), operator
         )
@@ -127,6 +132,10 @@ class Console:
             wanted = read(NewTenant, {"id": asked.id, **changes.model_dump(exclude_unset=True)})
             tenant = await self._registry.make_tenant(operator, wanted)
         _say(_summary(tenant))
+
+    async def _remove_tenant(self, asked: argparse.Namespace, operator: Operator) -> None:
+        tenant = await self._registry.remove_tenant(operator, asked.id)
+        _say(f"{tenant.id} is let in no more within five seconds; workers take away what it has")
 
     async def _audit(self, asked: argparse.Namespace, operator: Operator) -> None:
         page = await self._acts.page(limit=_MOST_ACTS)
@@ -170,6 +179,8 @@ def _summary(tenant: Tenant) -> str:
     document = tenant_document(tenant)
     limits = ("max_queued", "max_running", "requests_per_minute", "spend_per_day")
     named = [f"{name} {document[name]:g}" for name in limits if document[name] is not None]
+    if tenant.is_removed:
+        named.append("being removed")
     return "\t".join((tenant.id, f"weight {tenant.weight:g}", *named))
 
 

@@ -14,7 +14,7 @@ from storage.job import Job
 from storage.jobs import Budget
 from storage.quote import quotes
 from storage.request import Request
-from storage.tenant import Tenant
+from storage.tenant import ApiKey, Tenant
 
 
 def check_cost(job: Job, able: Sequence[Deployment]) -> None:
@@ -44,11 +44,13 @@ def set_aside(request: Request, able: Sequence[Deployment]) -> float:
     return max((quote.cost.amount or 0.0 for quote in quotes(request, able)), default=0.0)
 
 
-async def budget_of(tenant: Tenant, bills: Bills, now: float) -> Budget | None:
-    """Return what the tenant may spend on the jobs of this day, or None when it has no limit.
+async def budget_of(tenant: Tenant, key: ApiKey, bills: Bills, now: float) -> Budget | None:
+    """Return what the tenant and its key may spend on the jobs of this day, or None for no limit.
 
     Raises `Unavailable` when Redis does not answer.
     """
-    if tenant.spend_per_day is None:
+    limits = tenant.spend_per_day, key.spend_per_day
+    if limits == (None, None):
         return None
-    return Budget(tenant.spend_per_day, await bills.spent(tenant.id, day_of(now)))
+    spent = 0.0 if limits[0] is None else await bills.spent(tenant.id, day_of(now))
+    return Budget(limits[0], spent, key_limit=limits[1])

@@ -28,14 +28,15 @@ from storage.job import Job, JobId, JobType
 from storage.jobs import Idempotency, Jobs, Seating, new_job_id
 from storage.quote import Quote, quotes
 from storage.request import Adaptation, Request
-from storage.tenant import Tenant
+from storage.tenant import ApiKey, Tenant
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who submits, with which Idempotency-Key, under which request id, and when."""
+    """Who submits, with which keys, under which request id, and when."""
 
     tenant: Tenant
+    key: ApiKey
     request_id: str
     now: float
     idempotency_key: str | None = None
@@ -121,9 +122,7 @@ class Reception:
             job = self._job(asker, draft, model)
             able = self._able(job, model)
         await self._availability.check(model, asker.now)
-        if asker.tenant.spend_per_day is None:
-            return job
-        return replace(job, reserved=set_aside(job.request, able))
+        return _with_money_aside(job, asker, able)
 
     def _model(self, draft: Draft) -> Model:
         model = self._catalogs.current.resolve(draft.model)
@@ -213,7 +212,7 @@ class Reception:
                 job,
                 weight=asker.tenant.weight,
                 idempotency=idempotency,
-                budget=await budget_of(asker.tenant, self._bills, asker.now),
+                budget=await budget_of(asker.tenant, asker.key, self._bills, asker.now),
                 seating=Seating.of(asker.tenant),
             )
         except (Conflict, Invalid, TooMany):
@@ -225,6 +224,15 @@ class Reception:
             return job
         await self._intake.forget(kept)
         return await self._progress.read(job.tenant, added.id)
+
+
+def _with_money_aside(job: Job, asker: Asker, able: Sequence[Deployment]) -> Job:
+    """Return the job with what it may cost set aside of the budgets that it is under."""
+    if asker.tenant.spend_per_day is not None:
+        job = replace(job, reserved=set_aside(job.request, able))
+    if asker.key.spend_per_day is not None:
+        job = replace(job, key=asker.key.id, key_reserved=set_aside(job.request, able))
+    return job
 
 
 def _with_inputs(tenant: str, job_id: JobId, draft: Draft) -> Request:

@@ -22,10 +22,11 @@ _MOST_SEATINGS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who acts, and when (Unix seconds): the id of a key, or `console`."""
+    """Who acts, and when (Unix seconds): the id of a key and its tenant, or `console` and none."""
 
     by: str
     now: float
+    tenant: str | None = None
 
 
 class Registry:
@@ -56,7 +57,8 @@ class Registry:
         self, operator: Operator, tenant_id: str, asked: TenantChanges
     ) -> Tenant:
         """Change what is named of a tenant's limits; raises `Missing`."""
-        await self.tenant(tenant_id)
+        if (await self.tenant(tenant_id)).is_removed:
+            raise _on_its_way_out()
         changes = asked.model_dump(exclude_unset=True)
         await self._record(operator, "tenant.changed", tenant_id, tenant_id, changes)
         changed = await self._tenants.change(tenant_id, lambda tenant: replace(tenant, **changes))
@@ -67,6 +69,20 @@ class Registry:
                 break
         return changed
 
+    async def remove_tenant(self, operator: Operator, tenant_id: str) -> Tenant:
+        """Let a tenant in no more, and have workers take away all that it has.
+
+        Saying it twice is harmless. Raises `Missing`, and `Conflict` for the operator's own tenant.
+        """
+        await self.tenant(tenant_id)
+        if operator.tenant == tenant_id:
+            raise Conflict("A key cannot remove its own tenant.", code="own_tenant")
+        await self._record(operator, "tenant.removed", tenant_id, tenant_id, {})
+        removed = await self._tenants.change(tenant_id, lambda one: one.removed(operator.now))
+        if removed is None:
+            raise _no_tenant()
+        return removed
+
     async def key(self, key_id: str) -> ApiKey:
         """Return a key; raises `Missing`."""
         key = await self._tenants.key(key_id)
@@ -76,8 +92,11 @@ class Registry:
 
     async def make_key(self, operator: Operator, asked: NewKey) -> tuple[ApiKey, str]:
         """Make a key and return it with its text; raises `Invalid` when there is no such tenant."""
-        if await self._tenants.get(asked.tenant) is None:
+        tenant = await self._tenants.get(asked.tenant)
+        if tenant is None:
             raise Invalid("There is no such tenant.", param="tenant", code="tenant_not_found")
+        if tenant.is_removed:
+            raise _on_its_way_out()
         expires_at = None if asked.expires_in is None else operator.now + asked.expires_in
         key, text = new_key(
             asked.tenant,
@@ -86,6 +105,7 @@ class Registry:
             scopes=asked.scopes,
             environment=asked.environment,
             requests_per_minute=asked.requests_per_minute,
+            spend_per_day=asked.spend_per_day,
             expires_at=expires_at,
         )
         named = asked.model_dump(exclude_unset=True, exclude={"tenant"})
@@ -149,6 +169,10 @@ class Registry:
 
 def _no_tenant() -> Missing:
     return Missing("There is no such tenant.", code="tenant_not_found")
+
+
+def _on_its_way_out() -> Conflict:
+    return Conflict("The tenant is being removed.", code="tenant_removed")
 
 
 def _no_key() -> Missing:

@@ -336,6 +336,10 @@ ROUTES = (
         *("PATCH", "/v1/admin/tenants/{id}", admin.change_tenant, _ADMIN, operator.TenantReply),
         json=operator.TenantChanges,
     ),
+    Route(
+        *("DELETE", "/v1/admin/tenants/{id}", admin.remove_tenant, _ADMIN, operator.TenantReply),
+        status=202,
+    ),
     Route("GET", "/v1/admin/keys", admin.keys, _ADMIN, operator.KeyListReply, query=_TENANT),
     Route(
         *("POST", "/v1/admin/keys", admin.make_key, _ADMIN, operator.NewKeyReply),

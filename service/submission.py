@@ -38,6 +38,7 @@ def asker_of(call: Call) -> Asker:
     """Return who submits."""
     return Asker(
         tenant=call.tenant,
+        key=call.key,
         request_id=call.id,
         now=call.now,
         idempotency_key=idempotency_key(call.request.headers),

@@ -93,6 +93,22 @@ class Batches:
             await self._commands.execute("ZREM", key, *over)
         return [batch for batch in found if batch is not None]
 
+    async def forget_of(self, tenant: str, most: int) -> int:
+        """Forget up to `most` of a tenant's batches, open or not, and return how many.
+
+        Their jobs and objects are somebody else's business.
+        """
+        ids = await self._commands.execute("ZRANGE", redis_keys.batches_of(tenant), 0, most - 1)
+        for batch_id in (found.decode() for found in ids):
+            await self._commands.execute("ZREM", redis_keys.IMAGE_QUEUE, batch_id)
+            await self._commands.execute(
+                *("DEL", redis_keys.batch(batch_id)),
+                *(redis_keys.payload(batch_id), redis_keys.in_progress(batch_id)),
+            )
+            await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, batch_id)
+            await self._commands.execute("ZREM", redis_keys.batches_of(tenant), batch_id)
+        return len(ids)
+
     async def is_queued(self, batch: Batch) -> bool:
         """Say whether the queue knows of the batch."""
         return await queue.holds(self._commands, redis_keys.IMAGE_QUEUE, batch.id)

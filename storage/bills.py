@@ -37,6 +37,16 @@ class Bills:
         """Return what is known of what a tenant's jobs that ended on that day cost, in USD."""
         return round(sum(bill.cost for bill in await self.between(tenant, day, day)), 9)
 
+    async def forget_of(self, tenant: str, most: int) -> int:
+        """Forget up to `most` of a tenant's bills, and return how many."""
+        index = redis_keys.bills_of(tenant)
+        names: list[bytes] = await self._commands.execute("ZRANGE", index, 0, most - 1)
+        for name in names:
+            day, model = name.decode().split(" ", 1)
+            await self._commands.execute("DEL", redis_keys.bill(tenant, day, model))
+            await self._commands.execute("ZREM", index, name)
+        return len(names)
+
 
 def _bill(day: str, model: str, row: list[Any]) -> Bill:
     jobs, images, unknown, nano = row

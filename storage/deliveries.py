@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from storage import outbox, queue, redis_keys, scripts
-from storage.delivery import Delivery, DeliveryId, DeliveryStatus
+from storage.delivery import ENDPOINT_DELETED, TENANT_REMOVED, Delivery, DeliveryId, DeliveryStatus
 from storage.delivery_log import DeliveryLog, Wanted
-from storage.errors import Conflict
+from storage.errors import Conflict, Error, Unavailable
 from storage.line import Argument
 from storage.redis_client import Commands
 
@@ -200,6 +200,34 @@ class Deliveries:
         )
         return called
 
+    async def forget_of(self, tenant: str, now: float, most: int) -> int:
+        """Forget up to `most` of a tenant's deliveries of each status, and return how many.
+
+        Those that are still to be sent are first written off, so that they leave their lanes.
+        """
+        count = 0
+        for status in DeliveryStatus:
+            key = redis_keys.deliveries_of(tenant, status)
+            entries: list[bytes] = await self._commands.execute("ZRANGE", key, 0, most - 1)
+            for entry in entries:
+                delivery_id = entry.decode().split(" ", 1)[0]
+                found = await self._readable(delivery_id)
+                if found is not None and not found.is_ended:
+                    await self.swap(found, found.skipped(TENANT_REMOVED), now)
+                    continue  # it is in another list now
+                await self._commands.execute("DEL", redis_keys.delivery(delivery_id))
+                await self._commands.execute("ZREM", key, entry)
+            count += len(entries)
+        return count
+
+    async def _readable(self, delivery_id: str) -> Delivery | None:
+        try:
+            return await self.find(delivery_id)
+        except Unavailable:
+            raise
+        except Error:
+            return None
+
     # -- the log -----------------------------------------------------------------------------------
 
     async def page(
@@ -232,8 +260,8 @@ class Deliveries:
 
 def _count_of(delivery: Delivery) -> str:
     """Return which count of its endpoint a delivery that was written adds to."""
-    if delivery.endpoint_id is None:
-        return ""
+    if delivery.endpoint_id is None or delivery.note in {ENDPOINT_DELETED, TENANT_REMOVED}:
+        return ""  # the counts have gone with the endpoint
     if delivery.status is DeliveryStatus.DELIVERED:
         return "delivered"
     return "undelivered" if delivery.is_ended else "failed_tries"

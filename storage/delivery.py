@@ -33,13 +33,14 @@ _NOT_REFUSALS: Final = frozenset({408, 425, 429})
 
 ENDPOINT_DISABLED: Final = "The endpoint is disabled."
 ENDPOINT_DELETED: Final = "The endpoint was deleted."
+TENANT_REMOVED: Final = "The tenant was removed."
 
 
 class DeliveryStatus(StrEnum):
     """Where a message stands.
 
     `gone`: the receiver said 410 and wants no more of it. `skipped`: its endpoint was disabled or
-    deleted, so it was not sent.
+    deleted, or its tenant removed, so it was not sent.
     """
 
     PENDING = "pending"

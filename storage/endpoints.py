@@ -150,6 +150,19 @@ class Endpoints:
         )
         return done == 1
 
+    async def forget_of(self, tenant: str) -> int:
+        """Forget all of a tenant's endpoints with what signs for them; return how many."""
+        endpoints, own = await self.all(tenant), await self.own(tenant)
+        removed = [await self.remove(endpoint) for endpoint in endpoints]
+        if all(removed):  # else one was written meanwhile, and goes the next time
+            if own is not None:
+                await self._commands.execute("DEL", redis_keys.public_keys(own.keyring.id))
+            flows = redis_keys.flows(redis_keys.IMAGE_QUEUE)
+            await self._commands.execute("HDEL", flows, redis_keys.generation_field(tenant))
+            await self._commands.execute("DEL", redis_keys.endpoints_of(tenant))
+            self._known.forget(tenant)
+        return len(endpoints)
+
     async def counts(self, endpoint_id: str) -> Counts:
         """Return what became of an endpoint's messages."""
         rows = _mapping(

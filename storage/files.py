@@ -55,6 +55,15 @@ class Files:
             await self._commands.execute("ZREM", key, *over)
         return [file for file in found if file is not None]
 
+    async def forget_of(self, tenant: str, most: int) -> int:
+        """Forget up to `most` of a tenant's files, and return how many."""
+        key = redis_keys.files_of(tenant)
+        ids = await self._commands.execute("ZRANGE", key, 0, most - 1)
+        for file_id in (found.decode() for found in ids):
+            await self._commands.execute("DEL", redis_keys.file(file_id))
+            await self._commands.execute("ZREM", key, file_id)
+        return len(ids)
+
     async def remove(self, file: File) -> None:
         """Forget a file; its object is somebody else's business."""
         await self._commands.execute("DEL", redis_keys.file(file.id))

@@ -65,8 +65,9 @@ class Job:
 
     `version` counts the writes of the record, `schema` the versions of its form. `crashes` counts
     the workers that died holding it. `reserved` is what was set aside, in USD, of what the tenant
-    may spend on the day of its making. `start_by` and `deadline` are the last moments to start and
-    to end; `fence` names the worker run that owns a running job and is None while nobody does.
+    may spend on the day of its making; `key_reserved` of what may be spent with the API key `key`,
+    which is named when it has a limit of its own. `start_by` and `deadline` are the last moments to
+    start and to end; `fence` names the worker run that owns a running job, if one does.
     `receivers` is the generation of the tenant's webhook endpoints that was seen at its adding.
     `batch` names the batch that the job is of; such a job is told to its own `webhook_url` alone.
     """
@@ -95,6 +96,8 @@ class Job:
     strict: bool = False
     max_cost: float | None = None
     reserved: float | None = None
+    key: str | None = None
+    key_reserved: float | None = None
     fence: str | None = None
     crashes: int = 0
     request_id: str | None = None

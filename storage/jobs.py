@@ -65,11 +65,14 @@ class Idempotency:
 class Budget:
     """What a tenant may spend on the jobs of a day, and what it had spent when that began to hold.
 
-    Both are in USD. What a job sets aside of it is its own matter: see `Job.reserved`.
+    `key_limit` is what may be spent with the API key of the job, whatever was spent before. All are
+    in USD, and a limit that is None does not hold. What a job sets aside is its own matter: see
+    `Job.reserved`.
     """
 
-    limit: float
+    limit: float | None = None
     spent: float = 0.0
+    key_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,12 @@ class Jobs:
                 retry_after=seconds_left(job.created_at),
                 code="budget_exceeded",
             )
+        if code == -5:
+            raise TooMany(
+                "The job would go beyond what may be spent with this key in a day.",
+                retry_after=seconds_left(job.created_at),
+                code="budget_exceeded",
+            )
         if code == -3:
             raise TooMany(
                 "As many jobs are open as the tenant may have.", retry_after=5.0, code="queue_full"
@@ -187,8 +196,11 @@ class Jobs:
             *redis_keys.seats(job.tenant),
             redis_keys.STANDING,
             redis_keys.timely(redis_keys.IMAGE_QUEUE),
+            _committed_by(job),
             *owed.keys,
         ]
+        limits = budget or Budget()
+        reserved = job.key_reserved if job.reserved is None else job.reserved
         args: list[Argument] = [
             job.id,
             _JOB.dump_json(told, exclude_none=True),
@@ -198,13 +210,14 @@ class Jobs:
             job.request.n / weight,
             "" if idempotency is None else idempotency.fingerprint,
             self._idempotency_ms,
-            -1 if budget is None else nano_of(budget.limit),
-            nano_of(job.reserved),
-            0 if budget is None else nano_of(budget.spent),
+            -1 if limits.limit is None else nano_of(limits.limit),
+            nano_of(reserved),
+            nano_of(limits.spent),
             _most(seating),
             _microseconds(job.created_at) - job.priority * _LATER,
             receivers.generation,
             redis_keys.generation_field(job.tenant),
+            -1 if limits.key_limit is None or job.key is None else nano_of(limits.key_limit),
             len(flows),
             *flows,
             *owed.args,
@@ -253,8 +266,10 @@ class Jobs:
             redis_keys.flows(redis_keys.IMAGE_QUEUE),
             redis_keys.wake(redis_keys.IMAGE_QUEUE),
             redis_keys.timely(redis_keys.IMAGE_QUEUE),
+            _committed_by(old),
             *owed.keys,
         ]
+        *bill_args, by_key = bill_args
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
             old.version,
@@ -265,6 +280,7 @@ class Jobs:
             news(written),
             *bill_args,
             redis_keys.JOB_PREFIX,
+            by_key,
             *owed.args,
         ]
         script = scripts.SWAP_AND_OWE if owed.keys else scripts.SWAP
@@ -306,6 +322,24 @@ class Jobs:
         await self._commands.execute("ZREM", redis_keys.jobs_of(job.tenant), job.id)
         await self._commands.execute("DEL", redis_keys.job(job.id))
         await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job.id)
+
+    async def oldest(self, tenant: str, most: int) -> list[JobId]:
+        """Return a tenant's oldest jobs, up to `most`."""
+        ids = await self._commands.execute("ZRANGE", redis_keys.jobs_of(tenant), 0, most - 1)
+        return [JobId(job_id.decode()) for job_id in ids]
+
+    async def drop(self, tenant: str, job_id: str) -> None:
+        """Forget a job that nobody can read or that has ended, wherever it is named."""
+        await self._commands.execute("ZREM", redis_keys.IMAGE_QUEUE, job_id)
+        await self._commands.execute("DEL", redis_keys.job(job_id), redis_keys.payload(job_id))
+        await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job_id)
+        await self._commands.execute("ZREM", redis_keys.jobs_of(tenant), job_id)
+
+    async def forget_flows(self, tenant: str) -> None:
+        """Forget a tenant's places in the fair order."""
+        flows = [f"{tenant}:{priority}" for priority in _PRIORITIES]
+        queue_flows = redis_keys.flows(redis_keys.IMAGE_QUEUE)
+        await self._commands.execute("HDEL", queue_flows, *flows)
 
     async def due(self, now: float, most: int) -> list[JobId]:
         """Return jobs that somebody should look at by now: open for long, or to be forgotten.
@@ -495,10 +529,22 @@ def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
     ]
     entry = entry_of(old, new)
     if entry is None:
-        return keys, [0, 0, 0, 0, "", 0, 0]
-    free = nano_of(old.at_risk if old.is_ended else new.reserved)
-    commit = 0 if new.reserved is None else entry.nano + nano_of(new.at_risk) - free
-    return keys, [*entry, f"{day} {new.model}", int(day.replace("-", "")), commit]
+        return keys, [0, 0, 0, 0, "", 0, 0, 0]
+    at_risk = nano_of(new.at_risk)
+    commits = [
+        0
+        if aside is None
+        else entry.nano + at_risk - nano_of(old.at_risk if old.is_ended else aside)
+        for aside in (new.reserved, new.key_reserved)
+    ]
+    return keys, [*entry, f"{day} {new.model}", int(day.replace("-", "")), *commits]
+
+
+def _committed_by(job: Job) -> str:
+    """Return the key of what is committed of the budget of a job's API key, or nothing."""
+    if job.key is None:
+        return ""
+    return redis_keys.committed_by(job.key, day_of(job.created_at))
 
 
 def next_check(job: Job, now: float) -> float:

@@ -25,6 +25,7 @@ KEYS_USED = "darkroom:keys-used"
 STANDING = "darkroom:standing"
 SWEEP = "darkroom:sweep"
 TENANTS = "darkroom:tenants"
+REMOVALS = "darkroom:removals"
 DEPLOYMENTS_ON = "darkroom:deployments-on"
 TRAFFIC = "darkroom:traffic"
 DELIVERY_PREFIX = "darkroom:delivery:"
@@ -137,6 +138,16 @@ def bills_of(tenant: str) -> str:
 def committed(tenant: str, day: str) -> str:
     """Return the key of what a tenant with a daily limit has spent or set aside on a day."""
     return f"darkroom:{{{tenant}}}:committed:{day}"
+
+
+def committed_by(key_id: str, day: str) -> str:
+    """Return the key of what has been spent or set aside on a day with an API key with a limit."""
+    return f"darkroom:key:{key_id}:committed:{day}"
+
+
+def removal(tenant: str) -> str:
+    """Return the key that is there while somebody takes a step in a tenant's removal."""
+    return f"darkroom:{{{tenant}}}:removal"
 
 
 def seats(tenant: str) -> tuple[str, str, str]:

@@ -34,7 +34,8 @@ class Tenant:
 
     `max_queued` bounds the jobs that have been taken in and have not ended, `max_running` those of
     them that workers may have at one time; the others stand in line. `requests_per_minute` counts
-    requests that submit, and `spend_per_day` is in USD.
+    requests that submit, and `spend_per_day` is in USD. One with a `removed_at` is let in no more,
+    and what it has goes away step by step; its name is taken until all of it has gone.
     """
 
     id: str
@@ -44,6 +45,16 @@ class Tenant:
     max_running: int | None = None
     requests_per_minute: int | None = None
     spend_per_day: float | None = None
+    removed_at: float | None = None
+
+    @property
+    def is_removed(self) -> bool:
+        """Say whether the tenant is on its way out."""
+        return self.removed_at is not None
+
+    def removed(self, now: float) -> "Tenant":
+        """Return the tenant as one that is to go; the first removal counts."""
+        return self if self.is_removed else replace(self, removed_at=now)
 
     @property
     def is_counted(self) -> bool:
@@ -55,7 +66,8 @@ class Tenant:
 class ApiKey:
     """One key of a tenant; `digest` is the SHA-256 of its secret in hex. Times are Unix seconds.
 
-    It may do what its scopes say and nothing else.
+    It may do what its scopes say and nothing else. `spend_per_day` is in USD, for the jobs that are
+    submitted with it, beside what its tenant may spend.
     """
 
     id: str
@@ -66,6 +78,7 @@ class ApiKey:
     environment: str = "live"
     name: str = ""
     requests_per_minute: int | None = None
+    spend_per_day: float | None = None
     expires_at: float | None = None
     revoked_at: float | None = None
 
@@ -116,6 +129,7 @@ def new_key(
     scopes: tuple[Scope, ...] = (Scope.SUBMIT, Scope.READ),
     environment: str = "live",
     requests_per_minute: int | None = None,
+    spend_per_day: float | None = None,
     expires_at: float | None = None,
 ) -> tuple[ApiKey, str]:
     """Return a new key of the tenant and its text, which is known only now."""
@@ -132,6 +146,7 @@ def new_key(
         environment=environment,
         name=name,
         requests_per_minute=requests_per_minute,
+        spend_per_day=spend_per_day,
         expires_at=expires_at,
     )
     return key, f"{body}_{_check(body)}"
@@ -146,6 +161,7 @@ def successor(key: ApiKey, now: float) -> tuple[ApiKey, str]:
         scopes=key.scopes,
         environment=key.environment,
         requests_per_minute=key.requests_per_minute,
+        spend_per_day=key.spend_per_day,
     )
 
 

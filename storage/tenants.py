@@ -58,6 +58,45 @@ class Tenants:
         tenants = [_TENANT.validate_json(document) for document in documents]
         return sorted(tenants, key=lambda tenant: tenant.id)
 
+    # -- removal -----------------------------------------------------------------------------------
+
+    async def removed(self, most: int) -> list[Tenant]:
+        """Return some of the tenants that are to go, by chance up to `most`."""
+        ids = await self._commands.execute("SRANDMEMBER", redis_keys.REMOVALS, most)
+        found = await asyncio.gather(*(self.get(tenant_id.decode()) for tenant_id in ids))
+        over = [at for at, tenant in zip(ids, found, strict=True) if tenant is None]
+        if over:
+            await self._commands.execute("SREM", redis_keys.REMOVALS, *over)
+        return [tenant for tenant in found if tenant is not None and tenant.is_removed]
+
+    async def take_removal(self, tenant_id: str, seconds: float) -> bool:
+        """Have a tenant's removal to oneself for some seconds; False when somebody else has it."""
+        life = int(seconds * 1000)
+        key = redis_keys.removal(tenant_id)
+        return await self._commands.execute("SET", key, 1, "NX", "PX", life) is not None
+
+    async def leave_removal(self, tenant_id: str) -> None:
+        """Let others go on with a tenant's removal."""
+        await self._commands.execute("DEL", redis_keys.removal(tenant_id))
+
+    async def forget_keys(self, tenant_id: str) -> int:
+        """Forget a tenant's keys, and return how many there were."""
+        of_tenant = redis_keys.api_keys_of(tenant_id)
+        ids = [key_id.decode() for key_id in await self._commands.execute("SMEMBERS", of_tenant)]
+        for key_id in ids:
+            await self._commands.execute("DEL", redis_keys.api_key(key_id))
+            await self._commands.execute("HDEL", redis_keys.KEYS_USED, key_id)
+            await self._commands.execute("SREM", of_tenant, key_id)
+        return len(ids)
+
+    async def forget(self, tenant_id: str) -> None:
+        """Forget a tenant of which nothing is left; its name is free again."""
+        await self._commands.execute("DEL", *redis_keys.seats(tenant_id))
+        await self._commands.execute("HDEL", redis_keys.TENANTS, tenant_id)
+        await self._commands.execute("SREM", redis_keys.REMOVALS, tenant_id)
+
+    # -- keys --------------------------------------------------------------------------------------
+
     async def add_key(self, key: ApiKey) -> None:
         """Keep a new key."""
         await self._write_key(b"", key)
@@ -101,8 +140,8 @@ class Tenants:
     async def _write(self, read: bytes, tenant: Tenant) -> bool:
         running = "" if tenant.max_running is None else tenant.max_running
         document = _TENANT.dump_json(tenant, exclude_none=True)
-        keys = [redis_keys.TENANTS, redis_keys.seats(tenant.id)[0]]
-        args: list[Argument] = [tenant.id, read, document, running]
+        keys = [redis_keys.TENANTS, redis_keys.seats(tenant.id)[0], redis_keys.REMOVALS]
+        args: list[Argument] = [tenant.id, read, document, running, int(tenant.is_removed)]
         return bool(await self._commands.eval(scripts.TENANT, keys, args))
 
     async def _write_key(self, read: bytes, key: ApiKey) -> bool:

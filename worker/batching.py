@@ -103,11 +103,11 @@ class Batching:
         if not found:  # the plan is gone: what is left of it will never be
             return replace(batch, status=BatchStatus.FINALIZING)
         tenant = await self.tenants.get(batch.tenant)
-        if tenant is None:
+        if tenant is None or tenant.is_removed:
             return replace(batch, status=BatchStatus.FINALIZING)
         now = self.clock()
         jobs = [taken_up(job, now) for line in found if (job := line.job) is not None]
-        budget, seating = await self._budget(tenant, now), Seating.of(tenant)
+        budget, seating = await self._budget(tenant, jobs, now), Seating.of(tenant)
         adding = partial(self.jobs.add, weight=tenant.weight, budget=budget, seating=seating)
         if budget is None and seating is None:
             await asyncio.gather(*map(adding, jobs))
@@ -116,10 +116,15 @@ class Batching:
                 await adding(job)
         return replace(batch, fed=found[-1].after)
 
-    async def _budget(self, tenant: Tenant, now: float) -> Budget | None:
-        if tenant.spend_per_day is None:
+    async def _budget(self, tenant: Tenant, jobs: Sequence[Job], now: float) -> Budget | None:
+        """Return what may be spent; all jobs of a batch were submitted with the same key."""
+        by = next((job.key for job in jobs if job.key is not None), None)
+        key = None if by is None else await self.tenants.key(by)
+        limits = tenant.spend_per_day, None if key is None else key.spend_per_day
+        if limits == (None, None):
             return None
-        return Budget(tenant.spend_per_day, await self.bills.spent(tenant.id, day_of(now)))
+        spent = 0.0 if limits[0] is None else await self.bills.spent(tenant.id, day_of(now))
+        return Budget(limits[0], spent, key_limit=limits[1])
 
     async def _counted(self, batch: Batch) -> Batch:
         """Count the jobs that have ended, in the order of their lines."""

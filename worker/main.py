@@ -50,6 +50,7 @@ from worker.permits import Permits
 from worker.provider import Provider, Tools
 from worker.providers import PROVIDERS
 from worker.reaper import Reaper
+from worker.remover import Remover
 from worker.rendering import Rendering
 from worker.renditions import Renditions
 from worker.replayer import Replayer
@@ -80,6 +81,7 @@ class Parts:
     images: LeaseWorker
     webhooks: LeaseWorker
     reaper: Reaper
+    remover: Remover
     sender: WebhookSender
     catalogs: Catalogs
     router: Router
@@ -119,6 +121,7 @@ async def _work(parts: Parts, settings: Settings, stopping: "asyncio.Task[bool]"
     running = [asyncio.create_task(worker.async_run()) for worker in workers]
     running += [
         asyncio.create_task(parts.reaper.run(options.reap_every, options.sweep_every)),
+        asyncio.create_task(parts.remover.run(options.reap_every)),
         asyncio.create_task(parts.sender.mend()),
         asyncio.create_task(parts.permits.run(lambda: parts.router.gates)),
         asyncio.create_task(parts.catalogs.watch(parts.changed.set)),
@@ -289,6 +292,17 @@ def _parts(  # noqa: PLR0913, PLR0917 — this is where everything meets
             orphan_life=settings.retention.orphan_hours * 3600,
             batches=batches,
             files=Files(commands),
+        ),
+        remover=Remover(
+            tenants=Tenants(commands),
+            endpoints=Endpoints(commands),
+            batches=batches,
+            jobs=jobs,
+            files=Files(commands),
+            deliveries=Deliveries(commands),
+            bills=Bills(commands),
+            objects=objects,
+            clock=clock,
         ),
         sender=sender,
         catalogs=workshop.catalogs,

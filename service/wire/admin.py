@@ -66,6 +66,11 @@ class KeyChanges(Wire):
     requests_per_minute: PerMinute | None = Field(
         None, description="Requests that submit with this key, beside the tenant's own limit"
     )
+    spend_per_day: Spend | None = Field(
+        None,
+        description="USD for the jobs of one day in UTC that are submitted with this key from now "
+        "on, beside the tenant's own limit",
+    )
 
 
 class NewKey(KeyChanges):
@@ -101,6 +106,9 @@ class TenantReply(Reply):
     max_running: int | None
     requests_per_minute: int | None
     spend_per_day: float | None
+    removed_at: float | None = Field(
+        description="When it was removed; what it has is being taken away"
+    )
 
 
 class KeyReply(Reply):
@@ -113,6 +121,7 @@ class KeyReply(Reply):
     environment: str
     scopes: list[Scope]
     requests_per_minute: int | None
+    spend_per_day: float | None
     live: bool
     created_at: float
     expires_at: float | None
@@ -184,6 +193,7 @@ def tenant_document(tenant: Tenant) -> dict[str, Any]:
         "max_running": tenant.max_running,
         "requests_per_minute": tenant.requests_per_minute,
         "spend_per_day": tenant.spend_per_day,
+        "removed_at": tenant.removed_at,
     }
 
 
@@ -197,6 +207,7 @@ def key_document(key: ApiKey, now: float, *, last_used_at: float | None = None) 
         "environment": key.environment,
         "scopes": list(key.scopes),
         "requests_per_minute": key.requests_per_minute,
+        "spend_per_day": key.spend_per_day,
         "live": key.is_live(now),
         "created_at": key.created_at,
         "expires_at": key.expires_at,

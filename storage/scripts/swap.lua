@@ -2,10 +2,11 @@
 --
 -- KEYS  1 job  2 appointments  3 channel  4 payload  5 in progress  6 queue  7 bill  8 tenant's bills
 --       9 committed  10 seats  11 taken  12 standing  13 all standing  14 flows  15 wake
---       16 timely wake  then what `owe` takes
+--       16 timely wake  17 committed by the key  then what `owe` takes
 -- ARGV  1 version read  2 document  3 id  4 ended (1 or 0)  5 next appointment (s)  6 news
 --       7-10 for the bill: jobs, images, jobs of unknown cost, money  11 name of the bill
---       12 its day as a number  13 money to commit, or 0  14 job prefix  then what `owe` takes
+--       12 its day as a number  13 money to commit, or 0  14 job prefix  15 money to commit by the key, or 0
+--       then what `owe` takes
 -- Returns 1 when written, or when exactly this was written before; 0 when somebody else wrote first;
 -- -1 when there is no such record.
 
@@ -35,6 +36,7 @@ if ARGV[4] == '1' then
     end
   end
   if ARGV[13] ~= '0' and redis.call('EXISTS', KEYS[9]) == 1 then redis.call('INCRBY', KEYS[9], ARGV[13]) end
+  if ARGV[15] ~= '0' and redis.call('EXISTS', KEYS[17]) == 1 then redis.call('INCRBY', KEYS[17], ARGV[15]) end
   if flow then  -- its tenant's jobs are counted
     if redis.call('SREM', KEYS[11], ARGV[3]) == 0 and redis.call('ZREM', KEYS[12], ARGV[3]) == 1 then
       redis.call('DECR', KEYS[13])
@@ -42,6 +44,6 @@ if ARGV[4] == '1' then
     seat(KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[6], KEYS[14], KEYS[15], KEYS[16], ARGV[14], AT_ONCE)
   end
 end
-if #ARGV > 14 then owe(KEYS[1], 17, 15) end
+if #ARGV > 15 then owe(KEYS[1], 18, 16) end
 redis.call('PUBLISH', KEYS[3], ARGV[6])
 return 1

@@ -226,6 +226,29 @@ class BillSuite:
             await jobs.add(a_job("d"), idempotency=replace(key, fingerprint="other"))
         await jobs.add(a_job("e", reserved=0.06), budget=Budget(0.13))
 
+    async def test_a_key_has_a_budget_beside_its_tenants(self, jobs: Jobs) -> None:
+        def job(name: str, key: str) -> Job:
+            return a_job(name, reserved=0.06, key=key, key_reserved=0.06)
+
+        budget = Budget(0.19, key_limit=0.10)
+        first = job("a", "k1")
+        await jobs.add(first, budget=budget)
+        with pytest.raises(TooMany) as refused:
+            await jobs.add(job("b", "k1"), budget=budget)
+        assert refused.value.code == "budget_exceeded"
+        await jobs.add(job("c", "k2"), budget=budget)
+        await run(jobs, first, [0.02])  # gives back what it did not cost, of both
+        await jobs.add(job("b", "k1"), budget=budget)
+        with pytest.raises(TooMany):  # the tenant's own
+            await jobs.add(job("d", "k3"), budget=budget)
+
+    async def test_a_key_may_have_a_budget_where_its_tenant_has_none(self, jobs: Jobs) -> None:
+        budget = Budget(key_limit=0.10)
+        await jobs.add(a_job("a", key="k1", key_reserved=0.06), budget=budget)
+        with pytest.raises(TooMany):
+            await jobs.add(a_job("b", key="k1", key_reserved=0.06), budget=budget)
+        await jobs.add(a_job("c"), budget=budget)  # planned before the key had one
+
 
 def _failure() -> Failure:
     return Failure(code=FailureCode.UPSTREAM_ERROR, message="no")

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from service.auth import Unauthenticated
 from service.routes import ROUTES
 from storage.jobs import Jobs, Seating
 from storage.tenant import Scope, presented
@@ -66,7 +68,7 @@ class TestTenants:
         }
         made = await operator.json("POST", "/tenants", {"id": "globex", **limits})
         assert made.pop("created_at") > 0
-        assert made == {"id": "globex", "object": "tenant", **limits}
+        assert made == {"id": "globex", "object": "tenant", "removed_at": None, **limits}
         shown = await operator.json("GET", "/tenants/globex")
         assert {name: shown[name] for name in limits} == limits
 
@@ -137,9 +139,54 @@ class TestTenants:
             assert refusal == (404, "tenant_not_found", None)
 
 
+class TestRemoval:
+    async def test_a_removed_tenant_is_let_in_no_more(
+        self, front: Front, operator: Operator
+    ) -> None:
+        removed = await operator.json("DELETE", "/tenants/alice")
+        assert removed["removed_at"] is not None
+        assert not await admits(front, front.key)
+        assert await front.context.tenants.removed(5) == [await front.context.tenants.get("alice")]
+
+    async def test_one_that_was_let_in_is_shut_out_within_five_seconds(
+        self, front: Front, operator: Operator
+    ) -> None:
+        assert await admits(front, front.key)
+        await operator.json("DELETE", "/tenants/alice")
+        later = front.context.clock() + 5
+        headers = CIMultiDictProxy(CIMultiDict(front.headers))
+        with pytest.raises(Unauthenticated):
+            await front.context.doorkeeper.admit(headers, Scope.READ, later)
+
+    async def test_saying_it_twice_is_harmless(self, operator: Operator) -> None:
+        first = await operator.json("DELETE", "/tenants/alice")
+        assert await operator.json("DELETE", "/tenants/alice") == first
+        page = await operator.json("GET", "/audit")
+        assert [(act["act"], act["subject"]) for act in page["data"]] == 2 * [
+            ("tenant.removed", "alice")
+        ]
+
+    async def test_nothing_can_be_made_of_one_on_its_way_out(self, operator: Operator) -> None:
+        await operator.json("DELETE", "/tenants/alice")
+        for method, path, asked, code in (
+            ("PATCH", "/tenants/alice", {"weight": 2}, "tenant_removed"),
+            ("POST", "/keys", {"tenant": "alice"}, "tenant_removed"),
+            ("POST", "/tenants", {"id": "alice"}, "tenant_exists"),
+        ):
+            assert (await operator.refused(method, path, asked))[:2] == (409, code)
+
+    async def test_a_key_cannot_remove_its_own_tenant(self, operator: Operator) -> None:
+        for tenant, refusal in (
+            ("house", (409, "own_tenant", None)),
+            ("nobody", (404, "tenant_not_found", None)),
+        ):
+            assert await operator.refused("DELETE", f"/tenants/{tenant}") == refusal
+
+
 class TestKeys:
     async def test_a_key_is_shown_once(self, front: Front, operator: Operator) -> None:
         asked = {"tenant": "alice", "name": "ci", "scopes": ["read"], "requests_per_minute": 7}
+        asked["spend_per_day"] = 2.5
         made = await operator.json("POST", "/keys", asked)
         text = made.pop("key")
         assert await admits(front, text)
@@ -210,6 +257,7 @@ class TestKeys:
             ({"tenant": "alice", "scopes": ["all"]}, "scopes.0"),
             ({"tenant": "alice", "scopes": ["read", "read"]}, "scopes"),
             ({"tenant": "alice", "expires_in": 0}, "expires_in"),
+            ({"tenant": "alice", "spend_per_day": -1}, "spend_per_day"),
             ({"tenant": "alice", "environment": "prod"}, "environment"),
             ({"tenant": "alice", "digest": "0" * 64}, "digest"),
             ({"tenant": "alice", "name": "x" * 65}, "name"),

@@ -85,9 +85,10 @@ class TestKeys:
     ) -> None:
         key_id = await make_key(console, capsys, "--requests-per-minute 7")
         line = f"keys set {key_id} --name nightly --scope read --requests-per-minute none"
-        await console.carry_out(asked(line), 6.0)
+        await console.carry_out(asked(f"{line} --spend-per-day 1.5"), 6.0)
         key = await tenants.key(key_id)
         assert key is not None
+        assert key.spend_per_day == 1.5
         assert (key.name, key.scopes, key.requests_per_minute) == ("nightly", (Scope.READ,), None)
 
     async def test_a_rotated_key_works_on_for_the_overlap(
@@ -143,6 +144,18 @@ class TestTenants:
         assert capsys.readouterr().out == "acme\tweight 3\n"
         await console.carry_out(asked("tenants show acme"), 5.0)
         assert orjson.loads(capsys.readouterr().out)["weight"] == 3.0
+
+    async def test_a_tenant_is_removed(
+        self, console: Console, tenants: Tenants, capsys: Out
+    ) -> None:
+        await console.carry_out(asked("tenants set acme"), 5.0)
+        await console.carry_out(asked("tenants remove acme"), 6.0)
+        assert "acme is let in no more" in capsys.readouterr().out
+        await console.carry_out(asked("tenants list"), 7.0)
+        assert capsys.readouterr().out == "acme\tweight 1\tbeing removed\n"
+        tenant = await tenants.get("acme")
+        assert tenant is not None
+        assert tenant.removed_at == 6.0
 
 
 async def test_every_act_is_on_record(console: Console, capsys: Out) -> None:

@@ -10,6 +10,7 @@ from aiohttp import FormData
 from storage.bill import day_of
 from storage.catalog import Catalog, parse
 from storage.gate import Gate
+from storage.tenant import new_key
 from storage.traffic import Report, Traffic, Verdict
 from tests.unit.service.conftest import Front
 from tests.unit.service.pictures import png
@@ -153,6 +154,18 @@ async def test_a_tenant_cannot_go_beyond_its_day(front: Front) -> None:
     assert len((await (await front.get("/v1/jobs")).json())["data"]) == 1
     await limited(front, None)
     assert (await front.post("/v1/jobs", body)).status == 202
+
+
+async def test_a_key_cannot_go_beyond_its_own_day(front: Front) -> None:
+    key, text = new_key("alice", 0.0, spend_per_day=0.25)
+    await front.context.tenants.add_key(key)
+    mine = {"headers": {"Authorization": f"Bearer {text}"}}
+    assert (await front.post("/v1/jobs", {"prompt": "a dog"}, **mine)).status == 202
+    answer = await front.post("/v1/jobs", {"prompt": "a dog"}, **mine)
+    assert answer.status == 402
+    error = (await answer.json())["error"]
+    assert (error["code"], "this key" in error["message"]) == ("budget_exceeded", True)
+    assert (await front.post("/v1/jobs", {"prompt": "a dog"})).status == 202
 
 
 async def test_what_was_spent_before_the_limit_was_set_counts(front: Front) -> None:

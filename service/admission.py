@@ -12,7 +12,7 @@ from typing import Final
 
 from storage.errors import Error, TooMany, Unavailable
 from storage.jobs import Jobs
-from storage.rate import Ruling
+from storage.rate import Rate, Ruling
 from storage.rates import Rates
 from storage.tenant import ApiKey, Tenant, rates_of
 
@@ -22,6 +22,7 @@ BELIEVED_FAR_OFF: Final = 5.0  # seconds, in which a process takes in fewer jobs
 AMPLE: Final = 10_000  # jobs
 RETRY_AFTER: Final = 5.0  # seconds
 MOST_REMEMBERED: Final = 10_000
+FEW: Final = 60  # a minute, of what leaves a record and is no job
 
 
 class TooFast(TooMany):
@@ -69,6 +70,12 @@ class Admission:
         if ruling.wait > 0:
             raise TooFast(ruling)
         return ruling
+
+    async def pace(self, tenant: Tenant, what: str) -> None:
+        """Count one thing that a tenant may ask for `FEW` times a minute; raises `TooFast`."""
+        ruling = await self._rates.take(tenant.id, [Rate(what, FEW)])
+        if ruling.wait > 0:
+            raise TooFast(ruling)
 
     def took_in(self, tenant: Tenant) -> None:
         """Count a job that was added after the counts were asked."""

@@ -52,6 +52,7 @@ from service.wire.renditions import RenditionsRequest
 from service.wire.responses import ResponseRequest
 from storage.delivery import DeliveryStatus
 from storage.errors import Error
+from storage.event import MESSAGES
 from storage.job import JobStatus, JobType
 from storage.tenant import Scope
 
@@ -114,7 +115,7 @@ _LOG = (
     Query("endpoint", {"type": "string"}, "Only what went to this webhook endpoint"),
     Query("job", {"type": "string"}, "Only what tells of this job"),
     Query("status", {"enum": [str(s) for s in DeliveryStatus]}, "Only deliveries in this state"),
-    Query("type", {"type": "string"}, "Only this event, such as job.succeeded"),
+    Query("type", {"enum": [*MESSAGES]}, "Only messages of this event"),
     Query("created_after", _NUMBER, "Only deliveries made then or later (Unix seconds)"),
     Query("created_before", _NUMBER, "Only deliveries made before then (Unix seconds)"),
     Query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Deliveries of one page"),

@@ -23,6 +23,7 @@ TEST: Final = "webhook_endpoint.test"
 
 BATCH_EVENTS: Final = tuple(f"batch.{status}" for status in BatchStatus if status.is_ended)
 EVENTS: Final = (*JOB_EVENTS, *BATCH_EVENTS, DISABLED)
+MESSAGES: Final = (*EVENTS, TEST)  # a test is sent to who asked for it and cannot be named
 WILDCARDS: Final = ("*", *dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENTS))
 
 

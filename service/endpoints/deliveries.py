@@ -13,6 +13,7 @@ from storage.delivery import Delivery, DeliveryStatus
 from storage.delivery_log import Wanted
 from storage.endpoint import EndpointId
 from storage.errors import Conflict, Invalid, Missing
+from storage.event import MESSAGES
 from storage.replay import Replay, ReplayStatus
 from storage.replays import new_replay_id
 from storage.webhook_document import delivery_document
@@ -76,6 +77,7 @@ async def replay(call: Call) -> web.StreamResponse:
         endpoint_id=None if ask.endpoint is None else EndpointId(ask.endpoint),
         type=ask.type,
     )
+    await call.context.admission.pace(call.tenant, "replays")
     await call.context.replays.add(started)
     headers = {"Location": f"/v1/deliveries/replays/{started.id}", "Retry-After": "1"}
     return _json(_replay_document(started), status=202, headers=headers)
@@ -91,6 +93,9 @@ async def show_replay(call: Call) -> web.StreamResponse:
 
 async def _wanted(call: Call, query: dict[str, str]) -> Wanted:
     status = one_of(query, "status", DeliveryStatus)
+    event = query.get("type")
+    if event not in {None, *MESSAGES}:
+        raise Invalid("There is no such event.", param="type", code="invalid_value")
     since = max(number(query, "created_after") or 0.0, call.now - KEPT)
     until = number(query, "created_before")
     if "job" in query:
@@ -99,7 +104,7 @@ async def _wanted(call: Call, query: dict[str, str]) -> Wanted:
         statuses=tuple(DeliveryStatus) if status is None else (status,),
         endpoint_id=query.get("endpoint"),
         job_id=query.get("job"),
-        type=query.get("type"),
+        type=event,
         since=since,
         until=until,
     )

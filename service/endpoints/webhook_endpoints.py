@@ -118,6 +118,7 @@ async def test(call: Call) -> web.StreamResponse:
     endpoint = await endpoint_of(call)
     if not endpoint.is_enabled:
         raise Conflict("The endpoint is disabled; enable it first.", code="endpoint_disabled")
+    await call.context.admission.pace(call.tenant, "webhook-tests")
     data = orjson.dumps(endpoint_document(endpoint, call.now)).decode()
     delivery = message_to(endpoint, TEST, new_delivery_id(), call.now, data=data)
     await call.context.deliveries.owe(call.tenant.id, [delivery])

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from service.wire.fields import Wire
-from storage.event import ENDINGS, EVENTS, WILDCARDS
+from storage.event import ENDINGS, EVENTS, MESSAGES, WILDCARDS
 from storage.keyring import LONGEST_OVERLAP
 
 
@@ -24,6 +24,12 @@ def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     if not _PATTERNS.issuperset(value):
         raise ValueError(f"must be some of {', '.join(sorted(_PATTERNS))}")
     return tuple(dict.fromkeys(value))
+
+
+def _message(value: str) -> str:
+    if value not in MESSAGES:
+        raise ValueError("must be the type of a message, such as job.succeeded")
+    return value
 
 
 def _plain(value: str) -> str:
@@ -38,6 +44,9 @@ Patterns = Annotated[
 ]
 Description = Annotated[StrictStr, Field(max_length=256), AfterValidator(_plain)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=64)]
+Message = Annotated[
+    StrictStr, AfterValidator(_message), Field(json_schema_extra={"enum": [*MESSAGES]})
+]
 Moment = Annotated[StrictFloat, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
@@ -99,7 +108,7 @@ class ReplayRequest(Wire):
     model_config = _example(only="failed", created_after=1_800_000_000)
 
     endpoint: Name | None = Field(None, description="Only those to this endpoint")
-    type: Name | None = Field(None, description="Only those of this event")
+    type: Message | None = Field(None, description="Only those of this event")
     only: Literal["failed", "all"] = Field(
         "failed", description="failed: what no receiver took; all: what was delivered, too"
     )

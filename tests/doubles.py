@@ -100,15 +100,17 @@ def paint(
     cost: float | None = 0.05,
     data: bytes = PNG,
     short_by: int = 0,
+    last: Failure | None = None,
     adaptations: tuple[Adaptation, ...] = (),
     text: str | None = None,
 ) -> Act:
-    """Make every picture that is ordered, but for the last `short_by`."""
+    """Make every picture that is ordered, but for the last `short_by`, or for the `last` one."""
 
     async def act(order: Order, progress: Progress) -> Reply:
-        count = order.n - short_by
+        failures = () if last is None else (last,)
+        count = order.n - short_by - len(failures)
         return Reply(
-            outcomes=(Picture(data=data),) * count,
+            outcomes=(*(Picture(data=data),) * count, *failures),
             cost=cost,
             usage=Usage(images=count),
             adaptations=adaptations,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import structlog
 
@@ -30,14 +31,20 @@ from worker.router import Pick
 
 log = structlog.get_logger("worker.call")
 
+# An image among others that came to this has been paid for, or may have been.
+_PAID = frozenset(
+    {FailureCode.UPSTREAM_ERROR, FailureCode.UPSTREAM_TIMEOUT, FailureCode.OUTCOME_UNKNOWN}
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
     """What one call, or all calls of an attempt together, came to.
 
     `is_unknown` says that nobody knows whether a call was paid for, whatever came of the others.
-    `at_work` says that the upstream is known to have the task and may still end it. `warnings` are
-    about the images that were made.
+    `at_work` says that the upstream is known to have the task and may still end it. `passing` says
+    why images are missing that another call may bring. `warnings` are about the images that were
+    made.
     """
 
     outcomes: tuple[tuple[int, Picture | Failure], ...] = field(default=(), repr=False)
@@ -45,6 +52,7 @@ class Called:
     cost: Cost = UNKNOWN
     usage: Usage | None = None
     error: ProviderError | None = None
+    passing: Failure | None = None
     is_unknown: bool = False
     warnings: tuple[Adaptation, ...] = ()
     text: str | None = field(default=None, repr=False)
@@ -64,10 +72,14 @@ class Called:
 
     @property
     def failure(self) -> Failure | None:
-        """Return why images are missing: the call's own error, else that of an image."""
+        """Return why images are missing: the call's own error, else that of an image.
+
+        Of images, one that may still be made speaks first.
+        """
         if self.error is not None:
             return self.error.as_failure()
-        return next((image.error for image in self.images if image.error is not None), None)
+        errors = (image.error for image in self.images)
+        return self.passing or next((error for error in errors if error is not None), None)
 
     @property
     def is_final(self) -> bool:
@@ -95,9 +107,21 @@ class Called:
         return cls(
             images=tuple(image for call in calls for image in call.images),
             error=min(errors, key=_hope) if errors else None,
+            passing=next((call.passing for call in calls if call.passing is not None), None),
             is_unknown=any(call.is_unknown for call in calls),
             at_work=any(call.at_work for call in calls),
         )
+
+
+def _is_passing(outcome: Picture | Failure) -> TypeGuard[Failure]:
+    """Say whether another call may bring the image.
+
+    To make fewer than was asked is the upstream's last word.
+    """
+    return isinstance(outcome, Failure) and (
+        outcome.code in _PAID
+        or (outcome.code.retryable and outcome.code is not FailureCode.NO_IMAGE)
+    )
 
 
 def _hope(error: ProviderError) -> int:
@@ -151,8 +175,12 @@ class Call:
             return replace(self._failed(error), text=reply.text)
         missing = len(self.indexes) - len(outcomes)
         short = Failure(code=FailureCode.NO_IMAGE, message="The upstream made fewer images.")
+        every = tuple(zip(self.indexes, (*outcomes, *[short] * missing), strict=True))
+        passing = [outcome for _, outcome in every if _is_passing(outcome)]
         return Called(
-            outcomes=tuple(zip(self.indexes, (*outcomes, *[short] * missing), strict=True)),
+            outcomes=tuple(one for one in every if not _is_passing(one[1])),
+            passing=passing[0] if passing else None,
+            is_unknown=any(failure.code in _PAID for failure in passing),
             cost=cost_of_reply(reply, self.request, self.deployment),
             usage=reply.usage,
             warnings=(*self.warnings, *reply.adaptations),

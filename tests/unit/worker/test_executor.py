@@ -11,7 +11,7 @@ from storage import redis_keys
 from storage.attempt import AttemptStatus, Cost, CostSource
 from storage.catalog import Price
 from storage.errors import Unavailable
-from storage.failure import FailureCode
+from storage.failure import Failure, FailureCode
 from storage.job import SCHEMA, Job, JobStatus
 from storage.jobs import Jobs
 from storage.redis_client import Commands
@@ -40,6 +40,8 @@ from worker.provider import Order, Progress, Reply
 HOOK = "https://example.com/hook"
 MODERATED = FailureCode.CONTENT_POLICY
 BROKEN = FailureCode.UPSTREAM_ERROR
+SPOILED = Failure(code=BROKEN, message="The image is cut off.")
+WITHHELD = Failure(code=MODERATED, message="The image was withheld.")
 
 
 @pytest.fixture
@@ -170,6 +172,32 @@ async def test_an_answer_with_fewer_images_makes_the_job_partial(shop: Workshop)
     assert ended.status is JobStatus.PARTIAL
     assert [image.status for image in ended.images] == ["succeeded", "succeeded", "failed"]
     assert [one.type for one in await shop.owed()] == ["job.partial"]
+
+
+async def test_only_the_image_that_failed_in_passing_is_asked_for_again(shop: Workshop) -> None:
+    job = await shop.added(a_job(n=3))
+    painter = Painter(paint(cost=0.15, last=SPOILED), paint(cost=0.05))
+    ended = await run_to_the_end(shop.executor(painter), shop, job)
+    assert [(order.n, order.first_index) for order in painter.orders] == [(3, 0), (1, 2)]
+    assert ended.status is JobStatus.SUCCEEDED
+    assert ended.cost == Cost(0.2, CostSource.REPORTED)
+
+
+async def test_an_image_that_was_paid_for_and_spoiled_is_not_paid_for_again_unasked(
+    shop: Workshop,
+) -> None:
+    job = await shop.added(a_job(n=3, on_unknown=OnUnknown.FAIL))
+    painter = Painter(paint(last=SPOILED), paint())
+    ended = await run_to_the_end(shop.executor(painter), shop, job)
+    assert (len(painter.orders), ended.status) == (1, JobStatus.PARTIAL)
+
+
+async def test_an_image_that_moderation_withheld_is_not_asked_for_again(shop: Workshop) -> None:
+    job = await shop.added(a_job(n=3))
+    painter = Painter(paint(last=WITHHELD), paint())
+    ended = await run_to_the_end(shop.executor(painter), shop, job)
+    assert (len(painter.orders), ended.status) == (1, JobStatus.PARTIAL)
+    assert ended.images[2].error == WITHHELD
 
 
 async def test_what_an_upstream_says_beside_its_images_is_kept(shop: Workshop) -> None:

@@ -57,8 +57,13 @@ def image_of(text: str) -> tuple[JobId, int] | None:
     return None if match is None else (JobId(f"job_{match[1]}"), int(match[2]))
 
 
-async def document_of(job: Job, objects: Objects, *, with_output: bool = True) -> dict[str, Any]:
-    """Return the JSON of a response, its images in base64."""
+async def document_of(
+    job: Job, objects: Objects, *, with_output: bool = True, background: bool | None = False
+) -> dict[str, Any]:
+    """Return the JSON of a response, its images in base64.
+
+    A job does not know whether somebody waits for it: `background` is None where nobody says.
+    """
     output = [await call_document(job, image, objects) for image in made(job)]
     if job.text:
         output.append(_message(job))
@@ -68,7 +73,7 @@ async def document_of(job: Job, objects: Objects, *, with_output: bool = True) -
         "created_at": int(job.created_at),
         "completed_at": None if job.finished_at is None else int(job.finished_at),
         "status": STATUSES[job.status],
-        "background": False,
+        "background": background,
         "error": _error(job.error) if job.is_ended and not made(job) else None,
         "incomplete_details": None,
         "instructions": None,

@@ -39,19 +39,20 @@ async def create(call: Call) -> web.StreamResponse:
     if ask.stream:
         return await stream_response(call, draft)
     if ask.background:
-        return await _sent(call, await submit(call, draft, wait=0))
+        return await _sent(call, await submit(call, draft, wait=0), background=True)
     return await answer_when_ended(call, draft, _show(call))
 
 
 async def show(call: Call) -> web.StreamResponse:
     """Show a response as it stands."""
-    return await _sent(call, await _job(call))
+    return await _sent(call, await _job(call), background=None)
 
 
 async def cancel(call: Call) -> web.StreamResponse:
     """Cancel a response; one that is over stays as it is."""
     job = await _job(call)
-    return await _sent(call, job if job.is_ended else await cancelled(call, job.id))
+    ended = job if job.is_ended else await cancelled(call, job.id)
+    return await _sent(call, ended, background=None)
 
 
 async def delete(call: Call) -> web.StreamResponse:
@@ -69,8 +70,10 @@ def _show(call: Call) -> Any:
     return show_job
 
 
-async def _sent(call: Call, job: Job, headers: dict[str, str] | None = None) -> web.Response:
-    document = await document_of(job, call.context.objects)
+async def _sent(
+    call: Call, job: Job, headers: dict[str, str] | None = None, *, background: bool | None = False
+) -> web.Response:
+    document = await document_of(job, call.context.objects, background=background)
     return web.Response(
         body=orjson.dumps(document), content_type="application/json", headers=headers
     )

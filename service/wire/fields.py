@@ -155,5 +155,6 @@ def _invalid(error: ValidationError) -> Invalid:
         return Invalid(f"Unknown parameter: {param}.", param=param, code="unknown_parameter")
     if kind == "missing":
         return Invalid(f"Missing parameter: {param}.", param=param, code="missing_parameter")
-    said = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    said = first["msg"].removeprefix("Value error, ")
+    said = said.replace("tuple", "list").replace("Tuple", "List")
     return Invalid(f"Invalid {param}: {said[:300]}.", param=param, code="invalid_value")

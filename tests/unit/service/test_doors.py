@@ -320,7 +320,8 @@ class TestResponses:
     async def test_in_the_background_it_is_read_later(self, front: Front) -> None:
         ask = {"input": "a boat", "tools": TOOLS, "background": True}
         body = await (await front.post(RESPONSES, ask)).json()
-        assert Response.model_validate(body).status == "queued"
+        begun = Response.model_validate(body)
+        assert (begun.status, begun.background) == ("queued", True)
         await front.worker.finish(await the_job(front))
         shown = await (await front.get(f"{RESPONSES}/{body['id']}")).json()
         assert Response.model_validate(shown).status == "completed"

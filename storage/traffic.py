@@ -84,6 +84,11 @@ class Traffic:
         self._queue = queue
         self._lease_ms = int(lease * 1000)
 
+    @property
+    def lease(self) -> float:
+        """Return the seconds that a place is kept without being tended."""
+        return self._lease_ms / 1000
+
     async def ask(
         self,
         wishes: Sequence[Wish],

@@ -15,7 +15,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -98,7 +98,10 @@ class Permit:
 
 @dataclass(slots=True)
 class _Known:
-    """What this worker knows and holds of one gate; moments are of its own clock."""
+    """What this worker knows and holds of one gate; moments are of its own clock.
+
+    `tokens` says of each place until when it is surely ours.
+    """
 
     gate: Gate
     condition: Condition = field(default_factory=Condition)
@@ -107,7 +110,7 @@ class _Known:
     well_from: float = 0.0
     watched_until: float = 0.0
     room_until: float = 0.0
-    tokens: set[str] = field(default_factory=set)
+    tokens: dict[str, float] = field(default_factory=dict)
     probe: bool = False
     tended_at: float = 0.0
     seconds: float = math.inf
@@ -163,12 +166,15 @@ class Permits:
         Outlasts an outage of Redis; raises `Unavailable` when it lasts too long.
         """
         first = self._taken_ahead(wishes, job_id)
+        asked = self._clock()
         try:
             passage = await self._passage(
                 wishes, job_id, token, pressing=pressing, first=first is not None
             )
             if passage is None and first is not None:
-                passage = await self._stood(first) or await self._passage(
+                passage = await self._stood(first)
+                asked = self._clock()
+                passage = passage or await self._passage(
                     wishes, job_id, token, pressing=pressing, first=True
                 )
         finally:
@@ -177,7 +183,7 @@ class Permits:
         if passage is None:
             return None
         known = self._of(passage.gate)
-        known.tokens.update(passage.tokens)
+        known.tokens.update(dict.fromkeys(passage.tokens, asked + self._traffic.lease))
         known.probe = known.probe or passage.probe
         self._look_ahead(known)
         wish = next(wish for wish in wishes if wish.gate.name == passage.gate.name)
@@ -215,9 +221,9 @@ class Permits:
         A place that cannot be given back, as Redis is away, comes free by itself.
         """
         known = self._of(gate)
-        known.tokens.difference_update(tokens)
+        held = {token: known.tokens.pop(token, 0.0) for token in tokens}
         if report.verdict in {Verdict.GOOD, Verdict.NONE} and not report.probe:
-            tokens = self._handed_on(known, tokens)
+            tokens = self._handed_on(known, held)
         if not known.tokens:
             self._send_away(known)
         if report.probe:
@@ -293,8 +299,11 @@ class Permits:
             held = tuple(known.tokens)
             if await self._traffic.tend(known.gate, held, probe=known.probe):
                 known.room_until = now + _ROOM_NOTED
+            known.tokens.update(
+                dict.fromkeys(known.tokens.keys() & set(held), now + self._traffic.lease)
+            )
             # What was given back meanwhile may have been renewed by this.
-            if gone := set(held) - known.tokens:
+            if gone := set(held) - known.tokens.keys():
                 await self._traffic.report(known.gate, Report(), tuple(gone))
 
     # -- jobs that are taken out of the line beforehand --------------------------------------------
@@ -344,18 +353,22 @@ class Permits:
         await asyncio.sleep(0)
         return Passage(known.gate, 1, (handed.result(),))
 
-    def _handed_on(self, known: _Known, tokens: Sequence[str]) -> Sequence[str]:
-        """Give places to jobs that stand ready, and return those that are left."""
-        left = list(tokens)
+    def _handed_on(self, known: _Known, held: Mapping[str, float]) -> Sequence[str]:
+        """Give places to jobs that stand ready, and return those that are left.
+
+        After a stall of this worker a place may be somebody else's by now; it is not handed on.
+        """
         if self.condition(known.gate).state is not GateState.OPEN:
-            return left
-        while left and known.standing:
+            return tuple(held)
+        late = self._clock() + self._traffic.lease / 4
+        ours = [token for token, until in held.items() if until > late]
+        while ours and known.standing:
             handed = known.standing.popleft()
             if not handed.done():
-                token = left.pop()
-                known.tokens.add(token)
+                token = ours.pop()
+                known.tokens[token] = held[token]
                 handed.set_result(token)
-        return left
+        return tuple(token for token in held if token not in known.tokens)
 
     @staticmethod
     def _send_away(known: _Known) -> None:

@@ -44,13 +44,13 @@ def cost_of_error(
     told = _told(error.cost, error.usage, deployment)
     if told is not None:
         return told
+    by_tokens = deployment.price.is_by_tokens
     if error.made is not None and error.code is not FailureCode.CONTENT_POLICY:
-        return _listed(_counted(error.usage, error.made), request, deployment)
-    if error.charged and error.outcome_unknown and not deployment.price.is_by_tokens:
+        made = _counted(error.usage, error.made)
+        return _listed(made, request, deployment) if made or not by_tokens else Cost()
+    if error.charged and error.outcome_unknown and not by_tokens:
         return _listed(count, request, deployment)
-    if error.charged is False and not error.outcome_unknown:
-        return Cost.nothing()
-    if error.outcome_unknown or error.code in _MAYBE_CHARGED:
+    if error.charged is not False and (error.outcome_unknown or error.code in _MAYBE_CHARGED):
         return Cost()
     return Cost.nothing()
 

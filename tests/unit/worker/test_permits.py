@@ -339,6 +339,20 @@ async def test_a_place_that_is_handed_on_is_kept_for_a_whole_lease(
         assert await permits.ask([Wish(ONE)], "c", "run-c") is None
 
 
+async def test_a_place_that_may_be_somebody_elses_by_now_is_not_handed_on(
+    permits: Permits, other: Permits, commands: Commands, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asyncio.create_task(permits.ask([Wish(ONE)], "b", "run-b"))
+    await asyncio.sleep(0.05)
+    clock.advance(8)  # of the lease of ten: this worker stood still
+    await commands.execute("DEL", redis_keys.gate("one")[1])
+    async with await permit(other, ONE, "c"):
+        await held.ended(None)
+        async with asyncio.timeout(1):
+            assert await next_one is None
+
+
 async def test_nobody_is_taken_out_of_the_line_to_wait_for_long_calls(
     permits: Permits, clock: Clock
 ) -> None:

@@ -131,6 +131,7 @@ def test_an_answer_without_pictures_is_charged_for_none_by_the_list() -> None:
     error = ProviderError("No.", code=FailureCode.NO_IMAGE, made=0)
     assert cost_of(error, at=LISTED) == Cost(0.0, CostSource.PRICE_TABLE)
     assert cost_of(error, at=a_deployment(price=Price())) == Cost()
+    assert cost_of(error, at=PRICED) == Cost(), "the tokens of its words were not counted"
 
 
 def test_what_is_done_but_cannot_be_read_is_charged_by_the_list() -> None:

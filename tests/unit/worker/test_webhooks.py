@@ -1,6 +1,9 @@
 """What is owed to receivers: signed, sent, recorded, and sent again in time."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -14,7 +17,7 @@ from standardwebhooks import Webhook
 from storage import redis_keys
 from storage.address import Allowance
 from storage.attempt import Cost
-from storage.deliveries import Beginning, Begun, Deliveries
+from storage.deliveries import Beginning, Begun, Deliveries, LaneLimits
 from storage.delivery import SCHEDULE, Delivery, DeliveryStatus, message_to
 from storage.endpoint import DisabledReason, WebhookEndpoint
 from storage.endpoints import Endpoints
@@ -22,8 +25,8 @@ from storage.event import TEST
 from storage.job import Job
 from storage.jobs import Jobs
 from storage.outbox import new_delivery_id
-from storage.queue import holds
-from storage.redis_client import Commands
+from storage.queue import Queue, holds
+from storage.redis_client import Commands, stopped
 from storage.settings import RetentionSettings
 from storage.vault import Secrets, Vault
 from tests.doubles import Clock, FailingObjects
@@ -53,13 +56,16 @@ class Post:
 
     async def owe(self, url: str | None, job_id: str = "job_1") -> Delivery:
         """Let a job with one image end, and return the delivery that it owes."""
-        job = a_job(job_id, webhook_url=url)
+        await self.live(a_job(job_id, webhook_url=url))
+        (delivery,) = [one for one in await owed(self.commands) if one.job_id == job_id]
+        return delivery
+
+    async def live(self, job: Job) -> None:
+        """Let a job with one image be added, start and end."""
         await self.jobs.add(job)
         run = job.claimed("f", NOW).attempting("first", "sketch", "f", NOW)
         ended = run.progressed("f", [a_picture()], Cost(0.05)).settled("f", self.clock())
         assert await self.jobs.swap(job, ended) is not None
-        (delivery,) = [one for one in await owed(self.commands) if one.job_id == job_id]
-        return delivery
 
     async def register(self, url: str, name: str = "we_1", **fields: Any) -> Secrets:
         """Register an endpoint and return its secret."""
@@ -517,3 +523,99 @@ async def test_a_message_of_its_own_words_is_sent_as_it_is(post: Post) -> None:
     message = orjson.loads(server.requests[0][1])
     assert message["type"] == "webhook_endpoint.test"
     assert message["data"] == {"id": "we_1"}
+
+
+# -- a receiver in trouble and everybody else ------------------------------------------------------
+
+STEPS = ["job.queued", "job.started", "job.image_ready", "job.succeeded"]
+
+
+class Door:
+    """A receiver that is away while `closed` says so; notes what it took, and how many at once."""
+
+    def __init__(self, closed: Callable[[], bool]) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._closed = closed
+
+    async def behave(
+        self, server: Loopback, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            _, body = await server.request(reader)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            await asyncio.sleep(0)
+            self._at_once -= 1
+            if not self._closed():
+                self.taken.append(orjson.loads(body))
+            writer.write(answer(status="503 Away" if self._closed() else "200 OK"))
+
+
+async def delivered(post: Post, queue: Queue) -> None:
+    """Make every try that is due; when none is, let the time pass until the next one."""
+    due: dict[str, float] = {}
+    for _ in range(1000):
+        ids = [task_id for task_id, _ in (await queue.claim(100)).tasks]
+        outcomes = await asyncio.gather(*(post.sender.run(one) for one in ids))
+        for one, outcome in zip(ids, outcomes, strict=True):
+            if isinstance(outcome, Again):
+                due[one] = post.clock() + outcome.after
+                await queue.put_back(one, 1000.0)
+        if not ids and not due:
+            return
+        if not ids:
+            first = min(due, key=lambda one: due[one])
+            post.clock.now = due.pop(first)
+            await post.commands.execute("HDEL", redis_keys.delivery(first), "due")
+            await post.commands.execute("ZADD", WEBHOOK_QUEUE, redis_keys.FIRST_MOMENT, first)
+    raise AssertionError("some deliveries never end")
+
+
+async def test_an_hour_without_a_receiver_loses_nothing_and_keeps_the_order_of_each_job(
+    post: Post,
+) -> None:
+    door = Door(closed=lambda: post.clock() < NOW + 3600)
+    jobs = [f"job_{at}" for at in range(6)]
+    async with Loopback(door.behave) as server:
+        await post.register(server.url, events=("*",))
+        for job_id in jobs:
+            await post.live(a_job(job_id))
+        await delivered(post, Queue(post.commands, WEBHOOK_QUEUE, token="one", lease=60))
+    told = {job_id: [m["type"] for m in door.taken if m["data"]["id"] == job_id] for job_id in jobs}
+    assert told == dict.fromkeys(jobs, STEPS)
+    assert 1 < door.most_at_once <= LaneLimits().receiver
+    log = await owed(post.commands)
+    assert {one.status for one in log} == {DeliveryStatus.DELIVERED}
+    assert Counter(len(one.tries) for one in log) == {5: 6, 1: 18}
+    for one in log:
+        waits = [b.at - a.at - a.latency for a, b in itertools.pairwise(one.tries)]
+        assert all(
+            0.8 * planned - 1e-6 <= wait <= 1.2 * planned + 1e-6
+            for wait, planned in zip(waits, SCHEDULE[1:], strict=False)
+        )
+
+
+async def test_a_receiver_that_hangs_holds_its_few_places_and_nobody_elses(post: Post) -> None:
+    async with Loopback(say(then="hang")) as hanging, Loopback(replying("200 OK")) as healthy:
+        await post.register(hanging.url)
+        await post.register(healthy.url, "we_2", tenant="globex")
+        for name, tenant, count in (("we_1", "acme", 40), ("we_2", "globex", 10)):
+            endpoint = await post.endpoints.get(tenant, name)
+            assert endpoint is not None
+            owing = [
+                message_to(endpoint, TEST, new_delivery_id(), NOW, data="{}") for _ in range(count)
+            ]
+            await post.deliveries.owe(tenant, owing)
+        queue = Queue(post.commands, WEBHOOK_QUEUE, token="one", lease=60)
+        begun: list[asyncio.Task[Outcome]] = []
+        async with asyncio.timeout(5):
+            while len(healthy.requests) < 10:
+                claim = await queue.claim(100)
+                begun += [asyncio.create_task(post.sender.run(one)) for one, _ in claim.tasks]
+                await asyncio.sleep(0.01)
+        assert hanging.connections <= LaneLimits().receiver
+        under_way = [task for task in begun if not task.done()]
+        assert len(under_way) <= LaneLimits().receiver
+        await stopped(*under_way)

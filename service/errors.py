@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from service.auth import Unauthenticated
 from service.limits import TooSlow, UnsupportedBody
@@ -57,6 +57,7 @@ _REFUSALS: Final[Mapping[type[Error], _Answer]] = {
     Unavailable: _Answer(503, _SERVER, "unavailable"),
     Error: _Answer(500, _SERVER, "internal_error"),
 }
+_SPOKEN: Final = frozenset({HttpVersion10, HttpVersion11})
 _BY_CODE: Final = {"idempotency_key_reused": 422, "budget_exceeded": 402}
 
 # What a synchronous client is told of a job that ended badly.
@@ -111,6 +112,8 @@ class StillRunning(Error):
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever is raised into an answer."""
+    if request.version not in _SPOKEN:
+        return response_of(Invalid("Speak HTTP/1.1 or HTTP/1.0.", code="bad_request"))
     try:
         return await handler(request)
     except Error as error:

@@ -18,6 +18,7 @@ from service.logs import request_id_of
 
 
 DRAIN = 30.0  # seconds that open requests get to end
+KEEPALIVE = 75.0  # seconds; longer than proxies keep a connection that they may use again
 
 
 class _Handler(RequestHandler):
@@ -78,9 +79,12 @@ async def serve(
         await runner.cleanup()
 
 
-def make_runner(app: web.Application) -> web.AppRunner:
-    """Return what runs the application; no body is decompressed, no broken request repeated."""
-    options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 75.0}
+def make_runner(app: web.Application, *, keepalive: float = KEEPALIVE) -> web.AppRunner:
+    """Return what runs the application; no body is decompressed, no broken request repeated.
+
+    A connection on which no whole head of a request came for `keepalive` seconds is closed.
+    """
+    options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": keepalive}
     return _Runner(
         app, access_log=None, handler_cancellation=False, shutdown_timeout=DRAIN, **options
     )

@@ -4,7 +4,9 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import web
 
+from service.server import make_runner
 from tests.unit.service.conftest import Front
 
 
@@ -98,3 +100,24 @@ async def test_pipelined_requests_are_all_answered(front: Front) -> None:
     one = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     heard = await say(front, one * 50, seconds=1)
     assert heard.count(b"HTTP/1.1 200 OK") == 50
+
+
+async def test_a_head_that_drips_is_given_up() -> None:
+    runner = make_runner(web.Application(), keepalive=0.3)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b"y")
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(3):
+        assert await reader.read() == b""
+    dripping.cancel()
+    writer.close()
+    await runner.cleanup()

@@ -1,6 +1,7 @@
 """Asking a deployment as a worker does: the request is fitted and made into calls."""
 
 from collections.abc import Sequence
+from uuid import uuid4
 
 from storage.catalog import Deployment
 from storage.fit import Fit, fit
@@ -48,7 +49,7 @@ def calls_of(
     sources: Sequence[Source] = (),
     mask: Source | None = None,
 ) -> list[Call]:
-    """Return the calls that a job with this request makes to this deployment."""
+    """Return the calls that a new job with this request makes to this deployment."""
     whole = Request(
         **{name: getattr(request, name) for name in ("prompt", "n", "size", "partial_images")},
         images=tuple(Input(key=f"input/{index}") for index in range(len(sources))),
@@ -56,7 +57,7 @@ def calls_of(
     )
     fitted = fit(whole, deployment)
     assert isinstance(fitted, Fit), fitted.reason
-    job = a_job(n=request.n, request=whole)
+    job = a_job(f"job_{uuid4().hex}", n=request.n, request=whole)
     return calls_for(job, Pick(deployment, fitted), tuple(sources), mask)
 
 

@@ -18,11 +18,13 @@ What is drawn:
     [[partial:1/3]]    of each three pictures only the first is made
     [[empty]]          an answer without any picture
     [[text-only]]      words instead of a picture, where the dialect has words
-    [[bad-b64]]        base64 that is cut in the middle and holds a foreign character
+    [[bad-b64]]        base64 that is cut in the middle and holds a foreign character; a file, where
+                       there is a URL, that is cut in the middle
     [[wrong-mime]]     a picture of another format than the answer says
     [[bytes:190000]]   one picture per answer, made so that the answer has about that many bytes;
                        computed once, so that a benchmark measures the client
     [[expired-url]] [[expired-url:html]] [[dead-url]] [[private-url]]   results by URL only
+    [[file-drop]]      the file behind a URL travels so; `file-` stands before any status or way
 How the answer travels:
     [[drop]]           the connection closes in the middle of the body
     [[drip:3]]         the body comes in small pieces over that many seconds
@@ -76,6 +78,16 @@ class Tokens:
     def joined(self, other: "Tokens") -> "Tokens":
         """Return both; `other` wins."""
         return Tokens({**self.arguments, **other.arguments})
+
+    def below(self, prefix: str) -> "Tokens":
+        """Return those whose names begin with `prefix`, without it."""
+        return Tokens(
+            {
+                name.removeprefix(prefix): argument
+                for name, argument in self.arguments.items()
+                if name.startswith(prefix)
+            }
+        )
 
     def without(self, names: frozenset[str]) -> "Tokens":
         """Return all but `names`."""

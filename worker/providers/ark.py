@@ -24,6 +24,7 @@ from worker.fields import fields
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
 from worker.upstream import Upstream, events, request_id, room
+from worker.web import Answer
 
 
 _PATH: Final = "/images/generations"
@@ -62,15 +63,7 @@ class Ark:
         answer = await self._upstream.call(
             "POST", _PATH, json=self._fields(order), limit=room(order), prompt=order.prompt
         )
-        body = self._upstream.read(answer, prompt=order.prompt)
-        outcomes = [await self._outcome(item) for item in wire.items_at(body, "data")[: order.n]]
-        return replied(
-            order,
-            outcomes,
-            usage=_usage(body),
-            upstream_id=request_id(answer.headers),
-            adaptations=_adaptations(order),
-        )
+        return await self._read(answer, order)
 
     async def _generate_streaming(self, order: Order) -> Reply:
         """Ask for a group; its finished pictures are kept, also when the rest never comes."""
@@ -81,13 +74,16 @@ class Ark:
             async with self._upstream.stream(
                 "POST", _PATH, json=asked, limit=room(order), prompt=order.prompt
             ) as stream:
+                if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    answer = Answer(stream.status, stream.headers, await stream.read())
+                    return await self._read(answer, order)
                 upstream_id = request_id(stream.headers)
                 async for event in events(stream, limit=room(order)):
                     kind = wire.at(event, "type", kind=str) or ""
                     if kind.endswith(".completed"):
                         usage, lost = _usage(event), NO_IMAGE
                     elif kind:
-                        outcomes.append(await self._outcome(event))
+                        outcomes.append(await self._outcome(event, order))
                     else:
                         raise self._upstream.refusal(200, {}, event, prompt=order.prompt)
         except ProviderError as error:
@@ -100,6 +96,19 @@ class Ark:
             missing=lost,
             usage=usage,
             upstream_id=upstream_id,
+            adaptations=_adaptations(order),
+        )
+
+    async def _read(self, answer: Answer, order: Order) -> Reply:
+        body = self._upstream.read(answer, prompt=order.prompt)
+        outcomes = [
+            await self._outcome(item, order) for item in wire.items_at(body, "data")[: order.n]
+        ]
+        return replied(
+            order,
+            outcomes,
+            usage=_usage(body),
+            upstream_id=request_id(answer.headers),
             adaptations=_adaptations(order),
         )
 
@@ -122,10 +131,10 @@ class Ark:
             asked["sequential_image_generation_options"] = {"max_images": order.n}
         return fields(asked, self._body, order.options, reserved=_RESERVED)
 
-    async def _outcome(self, item: Mapping[str, Any]) -> Picture | Failure:
+    async def _outcome(self, item: Mapping[str, Any], order: Order) -> Picture | Failure:
         """Return the picture of one item of a group, or why moderation or a fault left it out."""
         if item.get("error"):
-            return self._upstream.refusal(200, {}, item).as_failure()
+            return self._upstream.refusal(200, {}, item, prompt=order.prompt).as_failure()
         if text := wire.at(item, "b64_json", kind=str):
             return decoded(text)
         if url := wire.at(item, "url", kind=str):

@@ -174,9 +174,13 @@ class ChatRelay:
         """
         known = {hashlib.sha256(source.data).digest() for source in order.images}
         failure = None
+        tried: set[str] = set()
         for group in groups:
             found: dict[bytes, Picture] = {}
             for reference in dict.fromkeys(group[:MAX_FETCHES]):
+                if reference in tried:
+                    continue
+                tried.add(reference)
                 outcome = await self._fetched(reference)
                 if isinstance(outcome, Failure):
                     failure = failure or outcome

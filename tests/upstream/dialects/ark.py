@@ -7,6 +7,7 @@ More tokens of this dialect:
 
     [[code:SetLimitExceeded]]   that error code, with the status that belongs to it
     [[error-200]]               the error of the other tokens, with status 200
+    [[no-stream]]               a server that does not stream, whatever is asked
     [[early-end:1]]             a stream ends after that many pictures
 """
 
@@ -120,6 +121,7 @@ _CODES = {
     Fault.REFUSED_INPUT: ("InputTextSensitiveContentDetected", 400),
     Fault.REFUSED_OUTPUT: ("OutputImageSensitiveContentDetected", 400),
 }
+_UNSTREAMED = UNSTREAMED | {"no-stream"}
 _STATUSES = {"AccountOverdueError": 403, "ModelNotOpen": 404, "SetLimitExceeded": 429}
 
 
@@ -132,8 +134,7 @@ class _Asked:
     count: int
     inputs: int
 
-    def sitting(self, index: int, *, wrong: bool = False) -> Sitting:
-        format_ = self.body.get("output_format", "jpeg")
+    def sitting(self, index: int) -> Sitting:
         return Sitting(
             model=self.body["model"],
             prompt=self.body["prompt"],
@@ -141,7 +142,7 @@ class _Asked:
             height=self.height,
             seed=self.body.get("seed"),
             index=index,
-            format={"jpeg": "png", "png": "jpeg"}[format_] if wrong else format_,
+            format=self.body.get("output_format", "jpeg"),
             watermark=self.body.get("watermark", True),
         )
 
@@ -188,7 +189,7 @@ class Ark(Dialect):
         made = sum(tokens.makes(index) for index in range(asked.count))
         made = 0 if "empty" in tokens else made
         self.charge(call, made, asked.cost(made))
-        if asked.body.get("stream") and not UNSTREAMED & tokens.arguments.keys():
+        if asked.body.get("stream") and not _UNSTREAMED & tokens.arguments.keys():
             return await self._stream(request, call, asked, made)
         if "bytes" in tokens:
             item = await self._item(request, tokens, asked, 0)
@@ -207,7 +208,7 @@ class Ark(Dialect):
             code, _ = _CODES[Fault.REFUSED_OUTPUT]
             return {"error": {"code": code, "message": "The output image may be sensitive."}}
         size = {"size": f"{asked.width}x{asked.height}"}
-        sitting = asked.sitting(index, wrong="wrong-mime" in tokens)
+        sitting = asked.sitting(index)
         if asked.body.get("response_format") == "b64_json":
             return {"b64_json": await self.base64(tokens, sitting), **size}
         return {"url": await self.url(request, tokens, sitting), **size}

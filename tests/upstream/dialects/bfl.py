@@ -156,7 +156,7 @@ class BFL(Queued):
         edit = endpoint.credits_of_edit is not None and "input_image" in body
         price = (endpoint.credits_of_edit if edit else None) or endpoint.credits
         charged = self.charge(call, 1, price * CREDIT) if self.succeeds(call) else 0.0
-        sitting = _sitting(name, body, (width, height), wrong="wrong-mime" in tokens)
+        sitting = _sitting(name, body, (width, height))
 
         async def make(asking: web.Request) -> dict[str, Any]:
             if "empty" in tokens:
@@ -224,13 +224,12 @@ def _pixels(body: Mapping[str, Any], endpoint: Endpoint) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _sitting(name: str, body: Mapping[str, Any], size: tuple[int, int], *, wrong: bool) -> Sitting:
-    format_ = body.get("output_format", ENDPOINTS[name].format)
+def _sitting(name: str, body: Mapping[str, Any], size: tuple[int, int]) -> Sitting:
     return Sitting(
         model=name,
         prompt=body.get("prompt", ""),
         width=size[0],
         height=size[1],
         seed=body.get("seed"),
-        format={"png": "jpeg"}.get(format_, "png") if wrong else format_,
+        format=body.get("output_format", ENDPOINTS[name].format),
     )

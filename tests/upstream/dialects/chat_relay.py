@@ -226,7 +226,6 @@ def _sitting(call: Call) -> Sitting:
         prompt=call.prompt or "",
         width=1024,
         height=1024,
-        format="jpeg" if "wrong-mime" in call.tokens else "png",
     )
 
 

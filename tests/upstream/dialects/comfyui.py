@@ -20,7 +20,7 @@ from tests.upstream import delivery
 from tests.upstream.calls import Call
 from tests.upstream.dialects.dialect import Route, World, read_form, read_json
 from tests.upstream.dialects.queued import Queued, Task
-from tests.upstream.faults import Fault, Refused
+from tests.upstream.faults import Fault, Refused, fault_of
 from tests.upstream.fields import check, mapping, opened_part, text
 from tests.upstream.pictures import Sitting, draw
 
@@ -145,8 +145,13 @@ class ComfyUI(Queued):
         sitting, task = found
         if "dead-url" in task.tokens:
             raise Refused(Fault.UNKNOWN_MODEL, "Not found")
-        call.tokens = self._tokens(call)
-        return await delivery.send(request, call.tokens, draw(sitting), content_type="image/png")
+        call.tokens = self._tokens(call).joined(task.tokens.below("file-"))
+        if (refused := fault_of(call.tokens)) is not None:
+            raise refused
+        format_ = "jpeg" if "wrong-mime" in task.tokens else sitting.format
+        data = draw(replace(sitting, format=format_))
+        data = data[: len(data) // 2] if "bad-b64" in task.tokens else data
+        return await delivery.send(request, call.tokens, data, content_type="image/png")
 
     async def upload(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Answer `POST /upload/image`."""

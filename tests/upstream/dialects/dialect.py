@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import orjson
@@ -121,6 +121,7 @@ class Dialect:
         """Draw in base64, spoiled if the tokens say so."""
         if "bytes" in tokens:
             return pictures.heavy_base64(int(tokens.number("bytes", 190_000)))
+        sitting = _mistaken(tokens, sitting)
         text = await asyncio.to_thread(pictures.drawn_base64, sitting)
         return pictures.spoiled(text) if "bad-b64" in tokens else text
 
@@ -141,14 +142,16 @@ class Dialect:
         data = (
             pictures.heavy(int(size))
             if "bytes" in tokens
-            else await asyncio.to_thread(pictures.draw, sitting)
+            else await asyncio.to_thread(pictures.draw, _mistaken(tokens, sitting))
         )
+        data = data[: len(data) // 2] if "bad-b64" in tokens else data
         expired = "expired-url" in tokens
         path = self.world.files.keep(
             data,
             sitting.content_type,
             lifetime=0.0 if expired else lifetime,
             page=tokens.text("expired-url") == "html",
+            tokens=tokens.below("file-"),
         )
         return f"{request.scheme}://{request.url.host}:{self.world.files.port}{path}"
 
@@ -163,6 +166,13 @@ class Dialect:
             if rule.matches(dialect=self.name, key=call.key, model=call.model, path=call.path):
                 tokens = tokens.joined(rule.tokens)
         return tokens
+
+
+def _mistaken(tokens: Tokens, sitting: pictures.Sitting) -> pictures.Sitting:
+    """Return a sitting in another format than the answer will say, if the tokens say so."""
+    if "wrong-mime" not in tokens:
+        return sitting
+    return replace(sitting, format="png" if sitting.format != "png" else "jpeg")
 
 
 async def read_json(request: web.Request, call: Call) -> dict[str, Any]:

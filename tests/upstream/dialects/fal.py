@@ -159,7 +159,7 @@ class Fal(Queued):
         if self.succeeds(call) and "late-refusal" not in tokens:
             self.charge(call, len(made), app.price * len(made))
 
-        sitting = _sitting(name, body, wrong="wrong-mime" in tokens)
+        sitting = _sitting(name, body)
 
         async def make(asking: web.Request) -> dict[str, Any]:
             return await self._result(asking, tokens, sitting, made)
@@ -250,7 +250,7 @@ def _made(tokens: Tokens, body: Mapping[str, Any]) -> list[int]:
     return [index for index in range(count) if tokens.makes(index)]
 
 
-def _sitting(name: str, body: Mapping[str, Any], *, wrong: bool) -> Sitting:
+def _sitting(name: str, body: Mapping[str, Any]) -> Sitting:
     width, height = 1024, 1024
     match body.get("image_size"):
         case {"width": int(width), "height": int(height)}:
@@ -260,12 +260,11 @@ def _sitting(name: str, body: Mapping[str, Any], *, wrong: bool) -> Sitting:
     if (ratio := body.get("aspect_ratio", "auto")) != "auto":
         edge = {"1K": 1024, "2K": 2048, "4K": 4096}[body.get("resolution", "1K")]
         width, height = pixels(ratio, edge)
-    format_ = body.get("output_format", APPS[name].format)
     return Sitting(
         model=name,
         prompt=body["prompt"],
         width=width,
         height=height,
         seed=body.get("seed"),
-        format={"png": "jpeg"}.get(format_, "png") if wrong else format_,
+        format=body.get("output_format", APPS[name].format),
     )

@@ -125,8 +125,7 @@ class OpenAI(Dialect):
     async def _item(
         self, request: web.Request, tokens: Tokens, asked: Asked, index: int
     ) -> dict[str, str]:
-        wrong = {"png": "jpeg"}.get(asked.format, "png") if "wrong-mime" in tokens else None
-        sitting = asked.sitting(index, format_=wrong)
+        sitting = asked.sitting(index)
         if not asked.by_url and "url" not in tokens and "relative-url" not in tokens:
             return {"b64_json": await self.base64(tokens, sitting)}
         url = await self.url(request, tokens, sitting, lifetime=3600.0)

@@ -91,7 +91,7 @@ class Asked:
         """Whether pictures came with it."""
         return self.sources > 0
 
-    def sitting(self, index: int, *, draft: int = 0, format_: str | None = None) -> Sitting:
+    def sitting(self, index: int, *, draft: int = 0) -> Sitting:
         """Return how picture `index` shall look; drafts look different."""
         return Sitting(
             model=self.model,
@@ -99,7 +99,7 @@ class Asked:
             width=self.width,
             height=self.height,
             index=index + 1000 * draft,
-            format=format_ or self.format,
+            format=self.format,
             transparent=self.background == "transparent",
         )
 

@@ -114,7 +114,7 @@ class Queued(Dialect):
         if task is not None:
             task.polls += 1
             if task.polls <= task.tokens.number("poll-times", 1):
-                rules = _polled(task.tokens).joined(rules)
+                rules = task.tokens.below(_POLL).joined(rules)
         call.tokens = rules
         refused = fault_of(rules)
         if refused is not None:
@@ -125,14 +125,3 @@ class Queued(Dialect):
         """Return how many tasks of `key` are being worked on, whether or not anybody asks."""
         now = time.monotonic()
         return sum(now < task.ready_at for task in self.tasks.values() if task.key == key)
-
-
-def _polled(tokens: Tokens) -> Tokens:
-    """Return the tokens that are for polls, without their prefix."""
-    return Tokens(
-        {
-            name.removeprefix(_POLL): argument
-            for name, argument in tokens.arguments.items()
-            if name.startswith(_POLL) and name != "poll-times"
-        }
-    )

@@ -165,7 +165,7 @@ class Replicate(Queued):
         made = _made(tokens, wanted)
         if self.succeeds(call) and not {"nsfw", "aborted", "canceled"} & tokens.arguments.keys():
             self.charge(call, len(made), model.price * len(made))
-        sitting = _sitting(name, wanted, wrong="wrong-mime" in tokens)
+        sitting = _sitting(name, wanted)
 
         async def make(asking: web.Request) -> dict[str, Any]:
             urls = [
@@ -261,19 +261,18 @@ def _made(tokens: Tokens, wanted: Mapping[str, Any]) -> list[int]:
     return [index for index in range(count) if tokens.makes(index)]
 
 
-def _sitting(name: str, wanted: Mapping[str, Any], *, wrong: bool) -> Sitting:
+def _sitting(name: str, wanted: Mapping[str, Any]) -> Sitting:
     width, height = 1024, 1024
     match wanted.get("aspect_ratio", "1:1"):
         case "custom":
             width, height = wanted.get("width", 1024), wanted.get("height", 1024)
         case str() as ratio if ":" in ratio:
             width, height = pixels(ratio, 1024)
-    format_ = wanted.get("output_format", MODELS[name].format).replace("jpg", "jpeg")
     return Sitting(
         model=name,
         prompt=wanted["prompt"],
         width=width,
         height=height,
         seed=wanted.get("seed"),
-        format={"png": "jpeg"}.get(format_, "png") if wrong else format_,
+        format=wanted.get("output_format", MODELS[name].format).replace("jpg", "jpeg"),
     )

@@ -133,7 +133,7 @@ class XAI(Dialect):
             width=width,
             height=height,
             index=index,
-            format="png" if "wrong-mime" in tokens else "jpeg",
+            format="jpeg",
         )
         told = {"mime_type": "image/jpeg", "revised_prompt": "", "respect_moderation": True}
         if body.get("response_format") == "b64_json":

@@ -155,7 +155,6 @@ class ZAI(Queued):
             prompt=body["prompt"],
             width=width,
             height=height,
-            format="jpeg" if "wrong-mime" in tokens else "png",
             watermark=body.get("watermark_enabled", True),
         )
         return [{"url": await self.url(request, tokens, sitting, lifetime=30 * 86_400.0)}]

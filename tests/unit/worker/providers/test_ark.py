@@ -139,6 +139,13 @@ class TestArk(ProviderSuite):
         assert isinstance(lost, Failure)
         assert lost.code is FailureCode.OUTCOME_UNKNOWN
 
+    async def test_a_group_that_comes_whole_although_a_stream_was_asked_for_is_read(
+        self, upstream: Upstream, tools: Tools
+    ) -> None:
+        subject = self.make(upstream, tools, capabilities=STREAMS)
+        reply = await subject.generate(self.order("[[no-stream]]", n=3), progress())
+        assert len(made(reply)) == 3
+
     @pytest.mark.parametrize("token", ["drop", "early-end"])
     async def test_a_group_without_any_picture_may_have_been_paid_for(
         self, upstream: Upstream, tools: Tools, token: str

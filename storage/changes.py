@@ -19,7 +19,7 @@ from storage.errors import Unavailable
 from storage.redis_client import AnyRedis, stopped, unavailable
 
 
-_SUBSCRIBE_TIMEOUT = 3.0
+_SUBSCRIBE_TIMEOUT = 2.0
 _READ_WAIT = 5.0
 _MOST_HELD = 64
 
@@ -59,27 +59,33 @@ class Changes:
 
     async def _subscribe(self, channel: str) -> None:
         """Join a channel and stay on it: the next job that shares it will not have to wait."""
-        confirmed = self._confirmed.get(channel)
-        if confirmed is None:
-            confirmed = self._confirmed[channel] = asyncio.Event()
-            try:
-                async with self._asking:
-                    await self._open().subscribe(channel)
-            except (RedisError, OSError) as error:
-                self._confirmed.pop(channel, None)
-                raise (
-                    unavailable(error) or Unavailable("The job store does not answer.")
-                ) from error
-            if self._reader is None or self._reader.done():
-                self._reader = asyncio.create_task(self._read())
-        if confirmed.is_set():
-            return
+        until = asyncio.get_running_loop().time() + _SUBSCRIBE_TIMEOUT
         try:
-            async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
+            async with asyncio.timeout_at(until):
+                confirmed = self._confirmed.get(channel) or await self._ask(channel)
+            # One timeout for both would not do: redis-py may have swallowed it; see `stopped`.
+            async with asyncio.timeout_at(until):
                 await confirmed.wait()
         except TimeoutError as error:
             message = "The job store does not answer."
             raise Unavailable(message, code="store_unavailable") from error
+
+    async def _ask(self, channel: str) -> asyncio.Event:
+        """Ask for a channel; whoever does not get to the end of it leaves that to the next."""
+        confirmed = self._confirmed[channel] = asyncio.Event()
+        asked = False
+        try:
+            async with self._asking:
+                await self._open().subscribe(channel)
+            asked = True
+        except (RedisError, OSError) as error:
+            raise unavailable(error) or Unavailable("The job store does not answer.") from error
+        finally:
+            if not asked:
+                self._confirmed.pop(channel, None)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
+        return confirmed
 
     def _open(self) -> PubSub:
         if self._pubsub is None:

@@ -127,11 +127,12 @@ async def frozen(stand: Stand, scale: Scale) -> list[Measure]:
     lag = [took for path, _, took in answers if path == "/livez"]
     asks = [(path, status, took) for path, status, took in answers if path != "/livez"]
     jobs = await ledger.ended(running, within=5)
+    slowest = max(asks, key=lambda one: one[2])
     odd = Counter(status for _, status, _ in asks if status not in {200, 202, 503})
     return [
         *judged(verdict),
         Measure(what=f"answers {dict(Counter(status for _, status, _ in asks))}", value=len(asks)),
-        seconds("slowest answer", max(took for *_, took in asks), 3.0),
+        seconds(f"slowest answer, of {slowest[0]}", slowest[2], 3.0),
         none("odd statuses", odd.total()),
         seconds("/livez p99", quantile(lag, 0.99), 0.1),
         none("running jobs not succeeded", sum(j["status"] != "succeeded" for j in jobs.values())),

@@ -134,3 +134,30 @@ async def test_listening_to_a_redis_that_is_gone_is_refused(
         async with changes.of("job_1"):
             pytest.fail("nobody can listen")
     await changes.close()
+
+
+async def test_a_frozen_redis_holds_up_nobody_who_wants_to_listen(
+    own_redis: RedisServer, jobs: Jobs, commands: Commands
+) -> None:
+    changes = Changes(commands.redis)
+    joined = redis_keys.changes("job_0")
+    ids = [i for n in range(1, 14) if redis_keys.changes(i := f"job_{n}") != joined]
+    async with changes.of("job_0"):
+        own_redis.freeze()
+
+    async def listen(job_id: str) -> None:
+        async with changes.of(job_id):
+            pytest.fail("nobody can listen")
+
+    began = time.monotonic()
+    answers = await asyncio.gather(*(listen(i) for i in ids), return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    assert time.monotonic() - began < 2.8
+    own_redis.thaw()
+    for job_id in ids:  # nobody who gave up has left a channel that nobody joins any more
+        job = a_job(job_id)
+        await jobs.add(job)
+        async with changes.of(job_id) as feed:
+            assert await jobs.swap(job, job.claimed("f", NOW)) is not None
+            assert await feed.next(5.0) is not None
+    await changes.close()

@@ -52,6 +52,23 @@ class ChangesSuite:
             await jobs.swap(other, other.cancelled(NOW))
             assert await feed.next(QUIET) is None
 
+    async def test_who_gives_up_before_it_listens_leaves_the_channel_to_others(
+        self, jobs: Jobs, changes: Changes
+    ) -> None:
+        job = await self.added(jobs)
+
+        async def listen() -> None:
+            async with changes.of(job.id):
+                pass
+
+        first = asyncio.create_task(listen())
+        await asyncio.sleep(0)  # it has begun to ask
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        async with changes.of(job.id) as feed:
+            await jobs.swap(job, job.claimed("f", NOW))
+            assert await feed.next(SOON) is not None
+
     async def test_a_change_that_was_refused_is_not_told(
         self, jobs: Jobs, changes: Changes
     ) -> None:

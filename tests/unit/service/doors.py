@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tests.unit.service.hostile import IMAGE, file, text
+from tests.unit.service.hostile import IMAGE, Field, file, text
 
 
 URL: Final = f"data:image/png;base64,{IMAGE}"
@@ -38,7 +38,8 @@ class Door:
     """One door. `at` says where each field is, and `absent` why another one is not there.
 
     `blamed` is what an error names where it cannot say the place. `picture` and `mask` are where
-    images are named in JSON, `spared` are rows that do not hold here and why. `is_closed`: it
+    images are named in JSON, `spared` are rows that do not hold here and why, `rows` are its own,
+    for places that no other door has, `unheeded` are fields that may hold anything. `is_closed`: it
     refuses fields that it does not know.
     """
 
@@ -51,6 +52,8 @@ class Door:
     mask: str | None = None
     blamed: Mapping[str, str] = field(default_factory=dict)
     spared: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Field, ...] = ()
+    unheeded: tuple[str, ...] = ()
     is_closed: bool = False
     is_many: bool = False
 
@@ -117,6 +120,58 @@ def _native(name: str, path: str, *, is_many: bool = False) -> Door:
     )
 
 
+_PART: Final = {"type": "image_url", "image_url": {"url": URL}}
+_CHAT_ROWS: Final = (
+    Field("H17 text", "messages", "x"),
+    Field("H17 number", "messages", [1], ".0"),
+    Field("nobody speaks", "messages", []),
+    Field("no user speaks", "messages", [{"role": "assistant", "content": "x"}]),
+    Field("without a role", "messages", [{"content": "x"}], ".0.role"),
+    Field("without words", "messages", [{"role": "user", "content": [_PART]}]),
+    Field("nothing said", "messages", [{"role": "user", "content": None}]),
+    Field("H18 513 messages", "messages", [{"role": "user", "content": "x"}] * 513),
+    Field("H18 257 parts", "messages.0.content", [{"type": "text", "text": "x"}] * 257),
+    Field("H58 17 images", "messages.0.images", [_PART | {"n": n} for n in range(17)]),
+    Field("H17 number", "messages.0.content", 1),
+    Field("H17 number", "messages.0.content.1.image_url", 5),
+    Field("H43 empty", "messages.0.content.1.image_url.url", ""),
+    Field("H17 text", "modalities", "image"),
+    Field("H17 number", "modalities", [1], ".0"),
+    Field("H17 text", "tools", "x"),
+    Field("without a type", "tools", [{}], ".0.type"),
+    Field(
+        "H17 list",
+        "tools",
+        [{"type": "image_generation", "image_generation": []}],
+        ".0.image_generation",
+    ),
+    Field("H17 list", "image_config", []),
+    Field("H36 long", "model", "m" * 10_000),
+    Field("H35 half", "size", "64x"),
+    Field("H36 long", "quality", "q" * 65),
+    Field("H17 text", "max_tokens", "4096"),
+    Field("H17 fraction", "max_completion_tokens", 1.5),
+    Field("H17 list", "stream_options", []),
+    Field("H17 word", "stream_options", {"include_usage": "yes"}, ".include_usage"),
+)
+_RESPONSES_ROWS: Final = (
+    Field("H17 number", "input", 1),
+    Field("nothing", "input", []),
+    Field("empty", "input", ""),
+    Field("nobody asks", "input", [{"role": "assistant", "content": "x"}]),
+    Field("without words", "input", [{"role": "user", "content": [{"type": "input_text"}]}]),
+    Field("H18 513 items", "input", [{"role": "user", "content": "x"}] * 513),
+    Field("H17 text", "tools", "x"),
+    Field("without a type", "tools", [{}], ".0.type"),
+    Field("H36 unknown", "tools.0.action", "paint"),
+    Field("H36 long", "previous_response_id", "x" * 65),
+    Field("H36 long", "model", "m" * 10_000),
+    Field("H17 word", "background", "yes"),
+    Field("H17 number", "store", 1),
+    Field("H17 word", "parallel_tool_calls", "no"),
+)
+
+
 def _chat(name: str, path: str) -> Door:
     content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": URL}}]
     at = {
@@ -135,6 +190,8 @@ def _chat(name: str, path: str) -> Door:
         absent={**no(IN_THE_TOOL, *tool), **no(IGNORED, *others, *NATIVE[4:])},
         picture="messages.0.content.1.image_url.url",
         blamed={"prompt": "messages", "picture": "messages.0"},
+        rows=_CHAT_ROWS,
+        unheeded=("tool_choice",),
     )
 
 
@@ -151,6 +208,8 @@ def _chat_tool(name: str, path: str) -> Door:
         picture=plain.picture,
         mask=f"{below}.input_image_mask.image_url",
         blamed={**plain.blamed, "mask": "tools", "model": "model"},
+        rows=plain.rows,
+        unheeded=plain.unheeded,
     )
 
 
@@ -175,6 +234,8 @@ def _responses() -> Door:
         picture="input.0.content.1.image_url",
         mask="tools.0.input_image_mask.image_url",
         blamed={"prompt": "input", "picture": "input.0", "mask": "tools", "model": "model"},
+        rows=_RESPONSES_ROWS,
+        unheeded=("tool_choice", "include"),
     )
 
 

@@ -11,16 +11,17 @@ takes a request that is right. What does not apply is said here and in `doors.py
 - E (49-61) goes to each door that takes forms.
 - Lines of a batch are judged as if they came alone; the batch then names its file.
 - Forms have only text, so what differs from a text by its type alone is no error there (17, "1").
-- H39's race for a budget is in `test_money.py`; H46 is below, with a small limit.
+- H39's race for a budget and H46 need limits of their own and are tests of their own.
 """
 
+import asyncio
 import base64
 import io
 import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -243,8 +244,15 @@ async def test_what_is_no_plain_json_is_refused_everywhere(front: Front, route: 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 class TestADoor:
     def test_has_each_field_or_says_why_not(self, door: Door) -> None:
-        assert {row.field for row in FIELDS} <= {*door.at, *door.absent}
+        rows = {row.field for row in FIELDS}
+        assert rows == {*door.at, *door.absent}
         assert door.at.keys().isdisjoint(door.absent)
+
+    def test_has_a_row_for_each_field_of_its_model(self, door: Door) -> None:
+        (route,) = {route.json for route in ROUTES if route.path == door.path and route.json}
+        places = {*door.at.values(), *(row.field for row in door.rows), door.picture, door.mask}
+        covered = {str(place).split(".")[0] for place in places}
+        assert set(route.model_fields) - covered == set(door.unheeded)
 
     async def test_names_the_field_that_is_not_right(self, sent: Sent, door: Door) -> None:
         for row in FIELDS:
@@ -253,6 +261,9 @@ class TestADoor:
                 body = row.body(json.dumps(door.asking(place, row.value)).encode())
                 params = (place + row.below, door.blamed.get(row.field, place + row.below))
                 await sent.refused(door.path, body, params=params)
+        for row in door.rows:
+            body = row.body(json.dumps(door.asking(row.field, row.value)).encode())
+            await sent.refused(door.path, body, params=(row.field + row.below,))
         await sent.taken(door.path, json.dumps(door.asked).encode(), JSON)
         sent.done()
 
@@ -351,6 +362,24 @@ async def test_a_decoded_image_over_the_limit_is_refused_before_it_is_decoded(
         body = Body(f"H46 {form.path}", data, FORM, status=413)
         await sent.refused(form.path, body, params=(form.image,))
     sent.done()
+
+
+async def test_a_hundred_at_once_do_not_race_past_a_budget(front: Front) -> None:
+    await front.context.tenants.change("alice", lambda tenant: replace(tenant, spend_per_day=0.07))
+    sent = Sent(front, await front.new_key("alice"))  # one that nobody has looked up yet
+    doors = [door for door in DOORS if door.path != "/v1/quotes" and not door.is_many]
+    bodies = [json.dumps(door.asked).encode() for door in doors]
+    answers = await asyncio.gather(
+        *(
+            sent.send(doors[at % len(doors)].path, bodies[at % len(doors)], JSON)
+            for at in range(100)
+        )
+    )
+    taken = [answer for answer in answers if answer.status == 202]
+    assert len(taken) == await front.queued() == 7
+    refused = [await answer.json() for answer in answers if answer.status == 402]
+    assert len(refused) == 93
+    assert {document["error"]["code"] for document in refused} == {"budget_exceeded"}
 
 
 # -- what is odd, and right -----------------------------------------------------------------------

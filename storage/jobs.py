@@ -238,6 +238,11 @@ class Jobs:
         document = await self._commands.execute("HGET", redis_keys.job(job_id), "document")
         return None if document is None else _read(document)
 
+    @staticmethod
+    def read(record: bytes) -> Job:
+        """Return the job of a record as it was claimed with its task."""
+        return _read(record)
+
     async def swap(self, old: Job, new: Job) -> Job | None:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
 

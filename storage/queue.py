@@ -5,8 +5,8 @@ its place in the fair order, a leased or deferred one's is a moment, so the head
 holds anything that cannot be run now.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -64,10 +64,14 @@ def enqueued_at(data: bytes | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Tasks leased in one step, as (id, kind), and the seconds until another is due."""
+    """Tasks leased in one step, as (id, kind), and the seconds until another is due.
+
+    The records of those that are jobs are in `records`, by id.
+    """
 
     tasks: tuple[tuple[str, str | None], ...]
     next_due: float | None
+    records: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,17 @@ class Queue:
                 most,
                 redis_keys.FIRST_MOMENT,
                 int(timely),
+                redis_keys.JOB_PREFIX if self.name == redis_keys.IMAGE_QUEUE else "",
             ],
         )
-        tasks = tuple(
-            (task_id.decode(), task_of(data))
-            for task_id, data in zip(rest[::2], rest[1::2], strict=True)
+        ids = [task_id.decode() for task_id in rest[::3]]
+        records = {name: record for name, record in zip(ids, rest[2::3], strict=True) if record}
+        kinds = (
+            RUN_JOB if name in records else task_of(data)
+            for name, data in zip(ids, rest[1::3], strict=True)
         )
-        return Claim(tasks, None if next_due < 0 else next_due / 1000)
+        tasks = tuple(zip(ids, kinds, strict=True))
+        return Claim(tasks, None if next_due < 0 else next_due / 1000, records)
 
     async def claim_ahead(self, gate: Gate) -> tuple[str, str | None] | None:
         """Lease the first of the jobs that wait before a gate, as (id, kind).

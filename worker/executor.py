@@ -79,11 +79,17 @@ class Executor:
         self._terms = terms or Terms()
         self._crash = crash or CrashPoint()
 
-    async def run(self, job_id: str) -> Outcome:
-        """Take the job as far as it goes now, and say what is left to do."""
+    async def run(self, job_id: str, record: bytes | None = None) -> Outcome:
+        """Take the job as far as it goes now, and say what is left to do.
+
+        `record` is its record as it was claimed a moment ago; without one it is looked up.
+        """
         patience = self._terms.patience
         try:
-            job = await outlast(lambda: self._jobs.find(job_id), patience=patience)
+            if record is not None:
+                job: Job | None = self._jobs.read(record)
+            else:
+                job = await outlast(lambda: self._jobs.find(job_id), patience=patience)
         except Newer:
             return Again(_NEWER_WAIT)
         if job is None or job.is_ended:

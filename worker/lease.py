@@ -185,16 +185,16 @@ class LeaseWorker(Worker):
         claim = await self._queue.claim(want, timely=timely)
         for task_id, kind in claim.tasks:
             if task_id not in self.tasks:
-                self._start(task_id, kind)
+                self._start(task_id, kind, claim.records.get(task_id))
             elif task_id not in self._leases:  # given back or lost, and not quite at its end here
                 await self._queue.put_back(task_id, _LOST_GRACE)
             # else it runs here, its lease had run out and is now renewed
         return None if len(claim.tasks) == want else claim
 
-    def _start(self, task_id: str, kind: str | None) -> None:
+    def _start(self, task_id: str, kind: str | None, record: bytes | None = None) -> None:
         self._leases.add(task_id)
         self.job_counter += 1
-        task = self.tasks[task_id] = self.loop.create_task(self._run(task_id, kind))
+        task = self.tasks[task_id] = self.loop.create_task(self._run(task_id, kind, record))
         task.add_done_callback(lambda _: self._ended(task_id))
         if self._renewer is None or self._renewer.done():
             self._renewer = self.loop.create_task(self._renew())
@@ -266,13 +266,13 @@ class LeaseWorker(Worker):
 
     # -- one task ----------------------------------------------------------------------------------
 
-    async def _run(self, task_id: str, kind: str | None) -> None:
+    async def _run(self, task_id: str, kind: str | None, record: bytes | None) -> None:
         function = self.functions.get(kind or "")
         if function is None:  # a newer version's task: it is left for a newer worker
             log.warning("unknown_task", task=task_id, kind=kind)
             await self._put_back(task_id, _UNKNOWN_KIND_WAIT)
             return
-        outcome = await self._outcome(cast("Function", function), task_id)
+        outcome = await self._outcome(cast("Function", function), task_id, record)
         match outcome:
             case Settled() | Lost():
                 return
@@ -281,9 +281,9 @@ class LeaseWorker(Worker):
             case Again(after=after, waiting=waiting):
                 await self._put_back(task_id, after, waiting)
 
-    async def _outcome(self, function: Function, task_id: str) -> Outcome:
+    async def _outcome(self, function: Function, task_id: str, record: bytes | None) -> Outcome:
         running = self.loop.create_task(
-            cast("Any", function.coroutine)({**self.ctx, "worker": self}, task_id)
+            cast("Any", function.coroutine)({**self.ctx, "worker": self, "record": record}, task_id)
         )
         self.job_tasks[task_id] = running
         try:

@@ -17,7 +17,7 @@ def image_tasks(executor: Executor, rendering: Rendering, batching: Batching) ->
     """Return what can be asked of the image queue."""
 
     async def run_job(ctx: Mapping[str, Any], job_id: str) -> Outcome:
-        return await executor.run(job_id)
+        return await executor.run(job_id, ctx.get("record"))
 
     async def render(ctx: Mapping[str, Any], task_id: str) -> Outcome:
         return await rendering.run(task_id)

@@ -5,8 +5,10 @@
 --
 -- KEYS  1 queue  2 wake  3 flows  4 timely wake
 -- ARGV  1 in-progress prefix  2 payload prefix  3 token  4 lease (ms)  5 most  6 first moment  7 timely (1: only
---       what has the place that is being served now, or 0)
--- Returns {ms until the next task is due or -1, id, payload or false, id, payload or false, …}
+--       what has the place that is being served now, or 0)  8 job prefix,
+--       or empty where no jobs are queued
+-- Returns {ms until the next task is due or -1, id, payload or false, record or false, id, …}; a job comes with
+-- its record and without its payload.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -52,7 +54,9 @@ for i = 1, #due, 2 do
   redis.call('SET', ARGV[1] .. due[i], ARGV[3], 'PX', ARGV[4])
   redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), due[i])
   reply[#reply + 1] = due[i]
-  reply[#reply + 1] = redis.call('GET', ARGV[2] .. due[i])
+  local record = ARGV[8] ~= '' and redis.call('HGET', ARGV[8] .. due[i], 'document')
+  reply[#reply + 1] = not record and redis.call('GET', ARGV[2] .. due[i])
+  reply[#reply + 1] = record
   if due[i + 1] < first_moment then served = due[i + 1] end
 end
 if served then redis.call('HSET', KEYS[3], 'served', served) end

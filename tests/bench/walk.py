@@ -31,10 +31,9 @@ async def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         async with installed(Path(folder), workers=1) as here:
             redis = Commands(connect(RedisSettings(url=here.redis_url), socket_timeout=10))
-            resting, found = await idle(here, redis)
-            rows += found
+            rows += await idle(here, redis)
             rows += await pick_up(here)
-            rows += await life(here, redis, resting)
+            rows += await life(here, redis)
             rows += await synchronous(here)
             rows += await submits(here, redis)
             await redis.close()
@@ -45,7 +44,7 @@ async def run() -> list[Row]:
     return rows
 
 
-async def idle(here: Installation, redis: Commands) -> tuple[float, list[Row]]:
+async def idle(here: Installation, redis: Commands) -> list[Row]:
     """Count what an idle installation asks of Redis each second, and what it weighs."""
     await asyncio.sleep(3)
     seconds = 20.0
@@ -55,7 +54,7 @@ async def idle(here: Installation, redis: Commands) -> tuple[float, list[Row]]:
     weights = {program.name: program.usage()[1] / 2**20 for program in here.programs}
     total = sum(weights.values()) - weights["upstream"]
     parts = " ".join(f"{name} {mib:.0f}" for name, mib in weights.items() if name != "upstream")
-    return per_second, [
+    return [
         Row(
             what="idle: Redis commands/s, one service and one worker",
             ours=f"{per_second:.1f}",
@@ -97,29 +96,21 @@ async def pick_up(here: Installation) -> list[Row]:
     ]
 
 
-async def life(here: Installation, redis: Commands, resting: float) -> list[Row]:
+async def life(here: Installation, redis: Commands) -> list[Row]:
     """Count Redis commands and CPU of a job from submit to settled.
 
-    What an idle installation asks of Redis meanwhile, `resting` commands a second, is taken off.
+    What goes on beside the jobs is taken off: few and many are made in the same time.
     """
     rows = []
-    for name, count, gap in (("one at a time", 100, 0.05), ("in a burst", 300, 0.0)):
-        await asyncio.sleep(1)
-        before, cpu, begun = await _commands(redis), _cpu(here), time.perf_counter()
-        async with here.client() as client:
-            ids = []
-            for number in range(count):
-                body = {"model": "gpt-image-2", "prompt": f"life {name} {number} [[bytes:20000]]"}
-                async with client.post("/v1/jobs", json=body) as answer:
-                    ids.append((await answer.json())["id"])
-                await asyncio.sleep(gap)
-            await asyncio.sleep(2 if gap else 5)
-            commands = await _commands(redis) - before - 1
-            commands -= resting * (time.perf_counter() - begun)
-            spent = {n: (v - cpu[n]) / count * 1e6 for n, v in _cpu(here).items()}
-            async with client.get(f"/v1/jobs/{ids[-1]}") as answer:
-                assert (await answer.json())["status"] == "succeeded"
-        per_job = commands / count
+    for name, few, many, seconds in (
+        ("one at a time", 50, 200, 20.0),
+        ("in a burst", 50, 350, 8.0),
+    ):
+        gap = 0.5 * seconds / many if name == "one at a time" else 0.0
+        before = await _spent_on(here, redis, few, gap, seconds)
+        after = await _spent_on(here, redis, many, gap, seconds)
+        per_job = (after[0] - before[0]) / (many - few)
+        spent = {n: (v - before[1][n]) / (many - few) * 1e6 for n, v in after[1].items()}
         parts = " ".join(f"{n} {v:.0f}" for n, v in spent.items() if n != "upstream")
         rows += [
             Row(
@@ -131,6 +122,27 @@ async def life(here: Installation, redis: Commands, resting: float) -> list[Row]
             Row(what=f"CPU µs per job, {name}", ours=parts),
         ]
     return rows
+
+
+async def _spent_on(
+    here: Installation, redis: Commands, count: int, gap: float, seconds: float
+) -> tuple[float, Mapping[str, float]]:
+    """Return the Redis commands and CPU seconds of so many seconds with so many jobs in them."""
+    before, cpu, begun = await _commands(redis), _cpu(here), time.perf_counter()
+    async with here.client() as client:
+        for number in range(count):
+            body = {"model": "gpt-image-2", "prompt": f"life {number} [[bytes:20000]]"}
+            async with client.post("/v1/jobs", json=body) as answer:
+                job_id = (await answer.json())["id"]
+            await asyncio.sleep(gap)
+        left = begun + seconds - time.perf_counter()
+        assert left > 0, "this machine is too slow for so many jobs in that time"
+        await asyncio.sleep(left)
+        commands = await _commands(redis) - before - 1
+        spent = {name: used - cpu[name] for name, used in _cpu(here).items()}
+        async with client.get(f"/v1/jobs/{job_id}") as answer:
+            assert (await answer.json())["status"] == "succeeded"
+    return commands, spent
 
 
 async def synchronous(here: Installation) -> list[Row]:

@@ -13,7 +13,7 @@ from storage import redis_keys
 from storage.errors import Unavailable
 from storage.gate import Gate, Waiting
 from storage.jobs import Jobs, flows_of
-from storage.queue import Queue, holds
+from storage.queue import RUN_JOB, Queue, holds, put
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from storage.traffic import Traffic, Wish
@@ -272,13 +272,13 @@ class LeaseSuite:
     async def test_a_payload_that_cannot_be_read_costs_the_worker_nothing(
         self, jobs: Jobs, open_worker: Opened, commands: Commands
     ) -> None:
-        await jobs.add(a_job("job_1"))
-        await commands.execute("SET", redis_keys.payload("job_1"), b"\x80\x05.")
+        await put(commands, IMAGES, RUN_JOB, "task_1", time.time())
+        await commands.execute("SET", redis_keys.payload("task_1"), b"\x80\x05.")
         task = Log()
         await open_worker(task)
         await jobs.add(a_job("job_2"))
         await until(lambda: task.ended == ["job_2"])
-        assert await holds(commands, IMAGES, "job_1")
+        assert await holds(commands, IMAGES, "task_1")
 
     # -- being stopped -----------------------------------------------------------------------------
 

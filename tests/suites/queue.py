@@ -93,13 +93,34 @@ class QueueSuite:
         assert (await queue.claim(2)).next_due == 0
 
     async def test_a_payload_that_cannot_be_read_is_a_task_of_no_kind(
+        self, queue: Queue, commands: Commands
+    ) -> None:
+        for name in ("task_1", "task_2"):
+            await put(commands, IMAGES, DELIVER, name, time.time())
+        await commands.execute("SET", redis_keys.payload("task_1"), b"\x80\x05not json")
+        await commands.execute("DEL", redis_keys.payload("task_2"))
+        assert (await queue.claim(5)).tasks == (("task_1", None), ("task_2", None))
+
+    async def test_a_job_is_claimed_with_its_record_whatever_became_of_its_payload(
         self, jobs: Jobs, queue: Queue, commands: Commands
     ) -> None:
+        job = a_job("job_1")
+        await jobs.add(job)
+        await commands.execute("DEL", redis_keys.payload("job_1"))
+        await put(commands, IMAGES, DELIVER, "task_1", time.time())
+        claim = await queue.claim(5)
+        assert dict(claim.tasks) == {"job_1": RUN_JOB, "task_1": DELIVER}
+        assert claim.records.keys() == {"job_1"}
+        assert jobs.read(claim.records["job_1"]) == job
+
+    async def test_the_queue_of_webhooks_does_not_look_for_jobs(
+        self, jobs: Jobs, commands: Commands
+    ) -> None:
         await jobs.add(a_job("job_1"))
-        await jobs.add(a_job("job_2"))
-        await commands.execute("SET", redis_keys.payload("job_1"), b"\x80\x05not json")
-        await commands.execute("DEL", redis_keys.payload("job_2"))
-        assert (await queue.claim(5)).tasks == (("job_1", None), ("job_2", None))
+        await put(commands, redis_keys.WEBHOOK_QUEUE, DELIVER, "job_1", time.time())
+        webhooks = Queue(commands, redis_keys.WEBHOOK_QUEUE, token="one", lease=10)
+        claim = await webhooks.claim(5)
+        assert (claim.tasks, claim.records) == ((("job_1", DELIVER),), {})
 
     # -- leases ------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ NANO = 1_000_000_000
 class Bill:
     """The sums of one day and model. `unknown` counts the jobs whose cost nobody knows wholly.
 
-    `day` is written as 2026-11-21. `cost` is in USD and holds what is known.
+    `day` is written as 2026-11-21. `cost` is in USD and holds what is known; `at_risk` is what may
+    have been charged beyond it, by the price list.
     """
 
     day: str
@@ -29,6 +30,7 @@ class Bill:
     images: int
     cost: float
     unknown: int
+    at_risk: float = 0.0
 
 
 class Entry(NamedTuple):
@@ -38,13 +40,17 @@ class Entry(NamedTuple):
     images: int
     unknown: int
     nano: int
+    risk: int
+
+
+_NOTHING = Entry(0, 0, 0, 0, 0)
 
 
 def entry_of(old: Job, new: Job) -> Entry | None:
     """Return what writing an ended job over `old` adds to its bill, or None when nothing."""
     if not new.is_ended:
         return None
-    after, before = _whole(new), _whole(old) if old.is_ended else Entry(0, 0, 0, 0)
+    after, before = _whole(new), _whole(old) if old.is_ended else _NOTHING
     entry = Entry(*(a - b for a, b in zip(after, before, strict=True)))
     return entry if any(entry) else None
 
@@ -77,4 +83,5 @@ def _whole(job: Job) -> Entry:
         images=sum(image.status is ImageStatus.SUCCEEDED for image in job.images),
         unknown=int(bool(job.attempts) and cost.source is CostSource.UNKNOWN),
         nano=nano_of(cost.amount),
+        risk=nano_of(job.at_risk),
     )

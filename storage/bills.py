@@ -8,7 +8,7 @@ from storage.bill import NANO, Bill
 from storage.redis_client import Commands
 
 
-_FIELDS = ("GET", "i64", "#0", "GET", "i64", "#1", "GET", "i64", "#2", "GET", "i64", "#3")
+_FIELDS = tuple(part for n in range(5) for part in ("GET", "i64", f"#{n}"))
 
 
 class Bills:
@@ -49,8 +49,16 @@ class Bills:
 
 
 def _bill(day: str, model: str, row: list[Any]) -> Bill:
-    jobs, images, unknown, nano = row
-    return Bill(day=day, model=model, jobs=jobs, images=images, unknown=unknown, cost=nano / NANO)
+    jobs, images, unknown, nano, risk = row
+    return Bill(
+        day=day,
+        model=model,
+        jobs=jobs,
+        images=images,
+        unknown=unknown,
+        cost=nano / NANO,
+        at_risk=risk / NANO,
+    )
 
 
 def _score(day: str) -> int:

@@ -534,7 +534,7 @@ def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
     ]
     entry = entry_of(old, new)
     if entry is None:
-        return keys, [0, 0, 0, 0, "", 0, 0, 0]
+        return keys, [0, 0, 0, 0, 0, "", 0, 0, 0]
     at_risk = nano_of(new.at_risk)
     commits = [
         0

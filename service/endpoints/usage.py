@@ -53,6 +53,7 @@ def _total(bills: list[Bill]) -> dict[str, Any]:
         "images": sum(bill.images for bill in bills),
         "cost": sum(nano_of(bill.cost) for bill in bills) / NANO,
         "unknown": sum(bill.unknown for bill in bills),
+        "at_risk": sum(nano_of(bill.at_risk) for bill in bills) / NANO,
     }
 
 

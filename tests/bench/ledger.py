@@ -139,6 +139,7 @@ class LedgerSeen:
     understated: tuple[str, ...]
     usage: float
     usage_unknown: int
+    usage_at_risk: float
     unknown_jobs: int
     zero_though_unknown: int
 
@@ -198,6 +199,7 @@ def _compared(
         ),
         usage=usage["cost"],
         usage_unknown=usage["unknown"],
+        usage_at_risk=usage["at_risk"],
         unknown_jobs=len(partly),
         zero_though_unknown=sum(
             a["cost"] == 0
@@ -312,11 +314,12 @@ async def run() -> list[Row]:
             good=not (seen.overstated or seen.understated) and seen.zero_though_unknown == 0,
         ),
         Row(
-            what="GET /v1/usage: sum, jobs of unknown cost",
-            ours=f"{seen.usage:.4f}, {seen.usage_unknown}",
-            baseline=f"{seen.known + seen.partly:.4f}, {seen.unknown_jobs}",
+            what="GET /v1/usage: sum, at risk, jobs of unknown cost",
+            ours=f"{seen.usage:.4f}, {seen.usage_at_risk:.4f}, {seen.usage_unknown}",
+            baseline=f"{seen.known + seen.partly:.4f}, {seen.at_risk:.4f}, {seen.unknown_jobs}",
             bar="equal",
             good=abs(seen.usage - seen.known - seen.partly) < 1e-6
+            and abs(seen.usage_at_risk - seen.at_risk) < 1e-6
             and seen.usage_unknown == seen.unknown_jobs,
         ),
         Row(

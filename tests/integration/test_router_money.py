@@ -16,6 +16,7 @@ async def test_the_ledger_is_the_upstreams_bill() -> None:
     assert (seen.overstated, seen.understated) == ((), ())
     assert seen.zero_though_unknown == 0
     assert seen.usage == pytest.approx(seen.known + seen.partly, abs=1e-6)
+    assert seen.usage_at_risk == pytest.approx(seen.at_risk, abs=1e-6)
     assert seen.usage_unknown == seen.unknown_jobs
     assert seen.statuses["succeeded"] >= 0.7 * seen.jobs
 

@@ -100,14 +100,15 @@ class BillSuite:
     ) -> None:
         job = a_job(n=2)
         await jobs.add(job)
-        await run(jobs, job, [0.05, None])
+        await run(jobs, job, [0.05, None], quote=0.12)
         [bill] = await bills.between("acme", TODAY, TODAY)
-        assert (bill.cost, bill.unknown) == (0.05, 1)
+        assert (bill.cost, bill.unknown, bill.at_risk) == (0.05, 1, 0.07)
 
     async def test_a_cost_that_becomes_known_late_is_added(self, jobs: Jobs, bills: Bills) -> None:
         job = a_job()
         await jobs.add(job)
-        claimed = job.claimed("run", NOW).attempting("first", "sketch", "run", NOW)
+        claimed = job.claimed("run", NOW)
+        claimed = claimed.attempting("first", "sketch", "run", NOW, quote=0.06)
         running = await jobs.swap(job, claimed)
         assert running is not None
         cancelled = await jobs.swap(running, running.cancelled(NOW))
@@ -115,8 +116,8 @@ class BillSuite:
         [before] = await bills.between("acme", TODAY, TODAY)
         await jobs.swap(cancelled, cancelled.accounted(1, paid(0.05), None))
         [after] = await bills.between("acme", TODAY, TODAY)
-        assert (before.jobs, before.cost, before.unknown) == (1, 0.0, 1)
-        assert (after.jobs, after.cost, after.unknown) == (1, 0.05, 0)
+        assert (before.jobs, before.cost, before.unknown, before.at_risk) == (1, 0.0, 1, 0.06)
+        assert (after.jobs, after.cost, after.unknown, after.at_risk) == (1, 0.05, 0, 0.0)
 
     async def test_a_job_that_never_started_owes_nothing_unknown(
         self, jobs: Jobs, bills: Bills

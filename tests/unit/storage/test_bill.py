@@ -37,5 +37,5 @@ def test_only_an_end_is_billed() -> None:
     job = a_job()
     assert entry_of(job, job.claimed("run", NOW)) is None
     ended = job.cancelled(NOW)
-    assert entry_of(job, ended) == Entry(jobs=1, images=0, unknown=0, nano=0)
+    assert entry_of(job, ended) == Entry(jobs=1, images=0, unknown=0, nano=0, risk=0)
     assert entry_of(ended, ended) is None

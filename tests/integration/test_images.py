@@ -13,6 +13,7 @@ import pytest
 from storage.container import inspect
 from tests.integration.walk import ended, submit
 from tests.processes import installed
+from tests.upstream.pictures import signed
 
 
 async def read(client: aiohttp.ClientSession, url: str) -> bytes:
@@ -67,6 +68,27 @@ async def test_every_image_is_labelled_measured_and_comes_in_the_sizes_that_were
         assert {one["status"] for one in later} == {"succeeded"}
         assert await read(client, f"{path}?proxy=1") == data
         _read_by_others(tmp_path / f"image.{kind}", data)
+
+
+async def test_what_an_upstream_signed_comes_out_byte_for_byte(tmp_path: Path) -> None:
+    async with installed(tmp_path) as here, here.client() as client:
+        for kind in ("png", "jpeg", "webp"):
+            job_id = await submit(
+                client,
+                model="gpt-image-2",
+                prompt=f"a {kind} [[signed]]",
+                output_format=kind,
+                renditions=["thumbnail"],
+            )
+            image = (await ended(client, job_id))["images"][0]
+            given = signed(kind)
+            assert await read(client, image["url"]) == given
+            assert await read(client, f"/v1/jobs/{job_id}/images/0?proxy=1") == given
+            assert image["sha256"] == hashlib.sha256(given).hexdigest()
+            assert image["provenance"]["c2pa"] == "signed"
+            assert image["provenance"]["label"] == "none"
+            (thumbnail,) = image["renditions"]
+            assert not inspect(await read(client, thumbnail["url"])).c2pa
 
 
 def _read_by_others(file: Path, data: bytes) -> None:

@@ -8,10 +8,13 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 
 from PIL import Image, ImageDraw
 
+
+_DATA = Path(__file__).parent.parent / "data"
 
 FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
@@ -60,6 +63,18 @@ def draw(sitting: Sitting) -> bytes:
 def drawn_base64(sitting: Sitting) -> str:
     """Return the picture as base64."""
     return base64.b64encode(draw(sitting)).decode()
+
+
+@lru_cache(maxsize=3)
+def signed(format_: str) -> bytes:
+    """Return a small picture that C2PA's own tools signed; its size is what it is."""
+    name = {"jpeg": "signed.jpg"}.get(format_, f"signed.{format_}")
+    return (_DATA / name).read_bytes()
+
+
+def signed_base64(format_: str) -> str:
+    """Return `signed` as base64."""
+    return base64.b64encode(signed(format_)).decode()
 
 
 @lru_cache(maxsize=16)

@@ -23,6 +23,7 @@ What is drawn:
     [[wrong-mime]]     a picture of another format than the answer says
     [[bytes:190000]]   one picture per answer, made so that the answer has about that many bytes;
                        computed once, so that a benchmark measures the client
+    [[signed]]         a small picture with a C2PA manifest
     [[expired-url]] [[expired-url:html]] [[dead-url]] [[private-url]]   results by URL only
     [[file-drop]]      the file behind a URL travels so; `file-` stands before any status or way
 How the answer travels:

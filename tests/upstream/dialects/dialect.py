@@ -121,6 +121,8 @@ class Dialect:
         """Draw in base64, spoiled if the tokens say so."""
         if "bytes" in tokens:
             return pictures.heavy_base64(int(tokens.number("bytes", 190_000)))
+        if "signed" in tokens:
+            return pictures.signed_base64(sitting.format)
         sitting = _mistaken(tokens, sitting)
         text = await asyncio.to_thread(pictures.drawn_base64, sitting)
         return pictures.spoiled(text) if "bad-b64" in tokens else text

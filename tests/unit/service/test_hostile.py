@@ -453,6 +453,26 @@ async def test_no_pattern_takes_long(front: Front, text: str) -> None:
     assert time.perf_counter() - began < 0.5
 
 
+# The threats that are no row of a table, with the test that shows each.
+SHOWN_BY = {
+    **dict.fromkeys((15, 19), TestADoor.test_refuses_or_tells_a_field_that_it_has_not),
+    **dict.fromkeys((26, 27, 30, 31, 32), test_an_odd_text_is_only_a_text),
+    **dict.fromkeys((28, 29), test_no_text_makes_a_line_of_the_log),
+    33: test_no_pattern_takes_long,
+    39: test_a_hundred_at_once_do_not_race_past_a_budget,
+    45: test_what_only_looks_wrong_is_taken,
+    46: test_a_decoded_image_over_the_limit_is_refused_before_it_is_decoded,
+    57: TestAForm.test_does_not_care_for_the_name_of_a_file,
+}
+
+
+def test_each_threat_has_a_row_or_a_test() -> None:
+    bodies = (*GRAMMAR, *TYPES, *forms(b"", "image", "prompt"))
+    names = [*(body.name for body in bodies), *(row.name for row in FIELDS), *dict(PICTURES)]
+    found = {int(number) for number in re.findall(r"\bH(\d+)\b", " ".join(names))}
+    assert set(range(1, 62)) - found <= SHOWN_BY.keys()
+
+
 class TestThePath:
     @pytest.mark.parametrize(
         "path",

@@ -8,7 +8,8 @@ import uvloop
 from pydantic import ValidationError
 
 from storage import logs, memory
-from worker.main import Misconfigured, serve
+from worker.assembly import Misconfigured
+from worker.main import serve
 from worker.settings import Settings
 
 

@@ -92,6 +92,7 @@ class LeaseWorker(Worker):
         self._queue = queue
         self._pace = pace or Pace()
         self._leases: set[str] = set()
+        self._called: dict[str, str | None] = {}
         self._renewing = asyncio.Lock()
         self._renewer: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
@@ -188,7 +189,8 @@ class LeaseWorker(Worker):
                 self._start(task_id, kind, claim.records.get(task_id))
             elif task_id not in self._leases:  # given back or lost, and not quite at its end here
                 await self._queue.put_back(task_id, _LOST_GRACE)
-            # else it runs here, its lease had run out and is now renewed
+            else:  # its lease had run out; or it has left the queue, been queued again and will end
+                self._called[task_id] = kind
         return None if len(claim.tasks) == want else claim
 
     def _start(self, task_id: str, kind: str | None, record: bytes | None = None) -> None:
@@ -203,7 +205,9 @@ class LeaseWorker(Worker):
         del self.tasks[task_id]
         self._leases.discard(task_id)
         self.job_counter -= 1
-        if self.job_counter in {self.max_jobs - 1, self.max_jobs + self._reserve - 1}:
+        if task_id in self._called and self.allow_pick_jobs:
+            self._start(task_id, self._called.pop(task_id))
+        elif self.job_counter in {self.max_jobs - 1, self.max_jobs + self._reserve - 1}:
             self._stir()
 
     async def _idle(self, claim: Claim | None) -> None:
@@ -277,8 +281,10 @@ class LeaseWorker(Worker):
             case Settled() | Lost():
                 return
             case Nothing():
-                await self._quietly(lambda: self._queue.done(task_id))
+                if task_id not in self._called:
+                    await self._quietly(lambda: self._queue.done(task_id))
             case Again(after=after, waiting=waiting):
+                self._called.pop(task_id, None)
                 await self._put_back(task_id, after, waiting)
 
     async def _outcome(self, function: Function, task_id: str, record: bytes | None) -> Outcome:

@@ -83,10 +83,12 @@ class LeaseSuite:
                 slots: int = 10,
                 reserve: int = 0,
                 pace: Pace = PACE,
+                lease: float = LEASE,
             ) -> LeaseWorker:
                 run = task.run if isinstance(task, Log) else task
                 options: dict[str, Any] = {
                     "name": name,
+                    "lease": lease,
                     "slots": slots,
                     "reserve": reserve,
                     "pace": pace,
@@ -98,9 +100,9 @@ class LeaseSuite:
 
     @asynccontextmanager
     async def working(
-        self, commands: Commands, task: Task, *, name: str, **options: Any
+        self, commands: Commands, task: Task, *, name: str, lease: float, **options: Any
     ) -> AsyncIterator[LeaseWorker]:
-        queue = Queue(commands, IMAGES, token=name, lease=LEASE)
+        queue = Queue(commands, IMAGES, token=name, lease=lease)
         worker = LeaseWorker(
             {queues.RUN_JOB: task},
             queue,
@@ -227,6 +229,34 @@ class LeaseSuite:
         await jobs.add(a_job())
         await open_worker(task)
         await until(lambda: len(task.ended) == 4)
+
+    @pytest.mark.parametrize(
+        "outcome", [Settled(), Nothing(), Lost()], ids=["settled", "nothing", "lost"]
+    )
+    async def test_a_task_that_is_queued_again_just_before_it_ends_here_is_run_again(
+        self, jobs: Jobs, commands: Commands, open_worker: Opened, outcome: Outcome
+    ) -> None:
+        began: list[str] = []
+
+        async def left_and_called(ctx: Mapping[str, Any], task_id: str) -> Outcome:
+            began.append(task_id)
+            if len(began) > 1:
+                return Nothing()
+            await commands.execute("ZREM", IMAGES, task_id)
+            await commands.execute("DEL", redis_keys.in_progress(task_id))
+            await commands.execute("ZADD", IMAGES, 1, task_id)
+            await commands.execute("LPUSH", redis_keys.wake(IMAGES), 1)
+            async with asyncio.timeout(SOON):
+                while not await commands.execute("EXISTS", redis_keys.in_progress(task_id)):
+                    await asyncio.sleep(0.005)
+            return outcome
+
+        await open_worker(left_and_called, lease=60.0)
+        await jobs.add(a_job("job_1"))
+        await until(lambda: len(began) == 2)
+        async with asyncio.timeout(SOON):
+            while await holds(commands, IMAGES, "job_1"):
+                await asyncio.sleep(0.005)
 
     @pytest.mark.parametrize("outcome", [Settled(), Lost()], ids=["settled", "lost"])
     async def test_the_queue_entry_of_a_task_that_is_not_ours_any_more_is_not_touched(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from storage.errors import Error
+from storage.errors import Conflict
 from storage.keyring import Keyring, SigningKey
 
 
@@ -28,7 +28,7 @@ _SEED_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 
 
-class Unsealable(Error):
+class Unsealable(Conflict):
     """A secret was sealed under another secret of the installation, or was tampered with."""
 
 

@@ -4,10 +4,11 @@ import base64
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from storage.tenant import Scope
-from tests.unit.service.conftest import Front
+from tests.unit.service.conftest import Front, Start
 
 
 SECRET = "/v1/webhook-secret"
@@ -63,6 +64,18 @@ async def test_a_rotation_replaces_the_secret_and_the_old_key_signs_on(front: Fr
     ]
     last = await rotated(front, overlap=0)
     assert [key["public_key"] for key in last["keys"]] == [last["public_key"]]
+
+
+async def test_a_secret_of_another_installation_says_that_it_must_be_rotated(start: Start) -> None:
+    front = await start()
+    await shown(front, SECRET)
+    moved = await start(redis=front.redis, secret=SecretStr("another secret of thirty-two letters"))
+    answer = await moved.get(SECRET)
+    error = (await answer.json())["error"]
+    assert (answer.status, error["code"]) == (409, "secret_unsealable")
+    assert "rotate" in error["message"]
+    fresh = await rotated(moved)
+    assert (await shown(moved, SECRET))["secret"] == fresh["secret"]
 
 
 @pytest.mark.parametrize("overlap", [-1, 86_401, "1h", None])

@@ -3,7 +3,18 @@
 import asyncio
 import sys
 
-from tests.bench import batch, cost, ledger, queueing, renditions, traffic, walk, webhooks
+from tests.bench import (
+    batch,
+    cost,
+    hostile,
+    ledger,
+    queueing,
+    renditions,
+    sharing,
+    traffic,
+    walk,
+    webhooks,
+)
 from tests.bench.table import show
 
 
@@ -15,6 +26,8 @@ PARTS = {
     "ledger": ledger.run,
     "renditions": renditions.run,
     "batch": batch.run,
+    "hostile": hostile.run,
+    "sharing": sharing.run,
     "webhooks": webhooks.run,
 }
 

@@ -65,6 +65,7 @@ class JobMachine(RuleBasedStateMachine):
         self.hands: list[Hand] = []
         self.seen: dict[str, Job] = {}
         self.astray: set[str] = set()
+        self.free: set[str] = set()  # may be claimed, as far as is known
         self.losses = 0
         self.count = 0
 
@@ -103,6 +104,7 @@ class JobMachine(RuleBasedStateMachine):
         )
         self.do(self.jobs.add(job))
         self.seen[job.id] = job
+        self.free.add(job.id)
 
     def add_again(self, job: Job) -> None:
         self.do(self.jobs.add(replace(a_job(job.id), images=job.images)))
@@ -115,12 +117,14 @@ class JobMachine(RuleBasedStateMachine):
 
     # -- the workers -------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.open_jobs() and len(self.hands) < MOST_HANDS)
+    @precondition(lambda self: self.free and len(self.hands) < MOST_HANDS)
     @rule(most=st.integers(1, 2))
     def claim(self, most: int) -> None:
         self.count += 1
         queue = Queue(self.commands, redis_keys.IMAGE_QUEUE, token=f"w{self.count}", lease=3600)
-        for task_id, _ in self.do(queue.claim(most)).tasks:
+        tasks = self.do(queue.claim(most)).tasks
+        self.free = self.free - {task_id for task_id, _ in tasks} if tasks else set()
+        for task_id, _ in tasks:
             if (hand := self.begun(queue, task_id)) is not None:
                 self.hands.append(hand)
 
@@ -213,6 +217,7 @@ class JobMachine(RuleBasedStateMachine):
         self.hands.remove(hand)
         self.write(hand, lambda job: job.handed_over(fence, now))
         self.do(hand.queue.put_back(hand.run.job.id, after))
+        self.free.add(hand.run.job.id)
 
     @precondition(lambda self: any(hand.is_lost for hand in self.hands))
     @rule(at=PLACES)
@@ -239,6 +244,7 @@ class JobMachine(RuleBasedStateMachine):
         elif what == "lose lease":  # whether its worker lives or not
             self.losses += 1
             self.do(self.run_out(job.id))
+            self.free.add(job.id)
         else:
             self.losses += 1
             self.do(self.lose_entry(job.id))
@@ -254,6 +260,7 @@ class JobMachine(RuleBasedStateMachine):
     def reap(self) -> None:
         due = set(self.do(self.jobs.due(self.clock(), 1000)))
         self.do(self.reaper.look())
+        self.free |= self.astray & due
         self.astray -= due
 
     # -- what holds at every moment ----------------------------------------------------------------
@@ -393,5 +400,5 @@ class JobMachine(RuleBasedStateMachine):
         )
 
 
-JobMachine.TestCase.settings = settings(stateful_step_count=40)
+JobMachine.TestCase.settings = settings(stateful_step_count=30)
 TestJobMachine = JobMachine.TestCase

@@ -36,7 +36,9 @@ async def storm(stand: Stand, scale: Scale) -> list[Measure]:
         killed = await killing
         verdict = await ledger.judge(within=180)
         calls = await stand.calls(containing="storm")
+        jobs = (await ledger.records()).values()
     waits = restarts(calls, killed)
+    failed = [job["error"]["code"] for job in jobs if job["status"] == "failed"]
     return [
         *judged(verdict),
         Measure(what=f"outcomes {dict(verdict.outcomes)}", value=verdict.jobs),
@@ -46,7 +48,10 @@ async def storm(stand: Stand, scale: Scale) -> list[Measure]:
         Measure(what="restarts", value=len(waits), least=1),
         seconds("restart p50", quantile(waits, 0.5)),
         seconds("restart p99", quantile(waits, 0.99), 15.0),
-        none("calls beyond jobs and what kills cut", max(len(calls) - count - len(waits), 0)),
+        # A kill cuts every call of its worker; who lost a lease and lived would call in vain.
+        Measure(what="calls beyond jobs", value=len(calls) - count, most=sum(kills.values())),
+        none("leases lost by the living", stand.here.logs().count("lease_lost")),
+        none("failed for more than two cuts", len(failed) - failed.count("outcome_unknown")),
         Measure(what="lives", value=crew.deaths),
     ]
 

@@ -31,7 +31,7 @@ function shown(message) {
   item.querySelector("time").dateTime = when.toISOString();
   fill(item, "time", when.toLocaleTimeString());
   fill(item, ".status", message.status);
-  fill(item, ".type", message.type);
+  fill(item, ".type", message.type ?? message.reason);
   fill(item, ".about", message.about);
   fill(item, ".try", message.try > 1 ? `try ${message.try}` : "");
   fill(item, ".reason", message.reason);

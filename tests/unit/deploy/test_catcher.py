@@ -1,97 +1,19 @@
 """The webhook catcher: what it believes, what it shows, and what it keeps to itself."""
 
 import asyncio
-import base64
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import orjson
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestServer
 
 from deploy.catcher.app import LARGEST, make_app
 from deploy.catcher.inbox import KEPT
 from deploy.catcher.keyholder import SELDOM, Keyholder
-from storage.keyring import SigningKey
-from storage.vault import Secrets, Vault
+from tests.desk import API_KEY, BODY, Client, Darkroom, Desk, a_key
 from tests.doubles import Clock
-from worker import signing
-
-
-API_KEY = "dk_live_1_a-key-of-the-tenant"
-BODY = orjson.dumps({"type": "job.succeeded", "data": {"id": "job_1", "object": "job"}})
-VAULT = Vault(b"a secret of thirty-two letters or more")
-
-Client: TypeAlias = TestClient[web.Request, web.Application]
-Pair: TypeAlias = tuple[SigningKey, Secrets]
-
-
-def a_key() -> Pair:
-    return VAULT.new_key(time.time())
-
-
-@dataclass
-class Darkroom:
-    """Stands in for the service: it shows a tenant's secret and public keys to who has the key."""
-
-    own: Pair = field(default_factory=a_key)
-    others: list[Pair] = field(default_factory=list)
-    status: int = 200
-    readings: int = 0
-
-    async def secret(self, request: web.Request) -> web.Response:
-        self.readings += 1
-        status = self.status if request.headers["Authorization"] == f"Bearer {API_KEY}" else 401
-        return web.json_response({"secret": self.own[1].text}, status=status)
-
-    async def jwks(self, request: web.Request) -> web.Response:
-        keys = [key for key, _ in (self.own, *self.others)]
-        raw = [base64.b64decode(key.public) for key in keys]
-        shown = [base64.urlsafe_b64encode(one).decode().rstrip("=") for one in raw]
-        return web.json_response(
-            {"keys": [{"kid": key.id, "x": x} for key, x in zip(keys, shown, strict=True)]}
-        )
-
-
-@dataclass
-class Desk:
-    """A catcher with the Darkroom that it knows."""
-
-    darkroom: Darkroom
-    client: Client
-    clock: Clock
-
-    async def post(
-        self,
-        signer: Secrets | None = None,
-        *,
-        body: bytes = BODY,
-        sent: bytes | None = None,
-        message_id: str = "msg_1",
-        at: float | None = None,
-        path: str = "/hook",
-        **headers: str,
-    ) -> int:
-        """Sign `body` and send `sent` in its place, or the same; return the status."""
-        signed = signing.headers(
-            message_id, body, [signer or self.darkroom.own[1]], time.time() if at is None else at
-        )
-        replaced = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = await self.client.post(
-            path, data=body if sent is None else sent, headers={**signed, **replaced}
-        )
-        return answer.status
-
-    async def shown(self, after: int = 0) -> Any:
-        answer = await self.client.get(f"/messages?after={after}")
-        assert answer.status == 200
-        return await answer.json()
-
-    async def last(self) -> Any:
-        return (await self.shown())["messages"][-1]
 
 
 Start: TypeAlias = Callable[..., Awaitable[Desk]]
@@ -104,10 +26,7 @@ def start(
 ) -> Start:
     async def begin(*, key: str = API_KEY, patience: float = 5.0) -> Desk:
         darkroom, clock = Darkroom(), Clock(0.0)
-        app = web.Application()
-        app.router.add_get("/v1/webhook-secret", darkroom.secret)
-        app.router.add_get("/.well-known/jwks.json", darkroom.jwks)
-        url = str((await aiohttp_server(app)).make_url("/")).rstrip("/")
+        url = str((await aiohttp_server(darkroom.app())).make_url("/")).rstrip("/")
         keyholder = Keyholder(url, key, clock=clock)
         client = await aiohttp_client(make_app(url, keyholder, patience=patience))
         return Desk(darkroom, client, clock)

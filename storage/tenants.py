@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pydantic import TypeAdapter
 
 from storage import redis_keys, scripts
+from storage.bill import day_of
 from storage.errors import Conflict
 from storage.line import Argument
 from storage.redis_client import Commands
@@ -89,9 +90,11 @@ class Tenants:
             await self._commands.execute("SREM", of_tenant, key_id)
         return len(ids)
 
-    async def forget(self, tenant_id: str) -> None:
+    async def forget(self, tenant_id: str, now: float) -> None:
         """Forget a tenant of which nothing is left; its name is free again."""
-        await self._commands.execute("DEL", *redis_keys.seats(tenant_id))
+        days = [day_of(now - ago * 86_400) for ago in range(4)]  # older ones have run out
+        spent = [redis_keys.committed(tenant_id, day) for day in days]
+        await self._commands.execute("DEL", *redis_keys.seats(tenant_id), *spent)
         await self._commands.execute("HDEL", redis_keys.TENANTS, tenant_id)
         await self._commands.execute("SREM", redis_keys.REMOVALS, tenant_id)
 

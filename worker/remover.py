@@ -95,7 +95,7 @@ class Remover:
         left = await self.jobs.oldest(tenant.id, 1)
         if not left and self.clock() >= (tenant.removed_at or 0.0) + KEPT:
             await self.jobs.forget_flows(tenant.id)
-            await self.tenants.forget(tenant.id)
+            await self.tenants.forget(tenant.id, self.clock())
             log.info("tenant_removed", tenant=tenant.id)
         return 0
 

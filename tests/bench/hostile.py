@@ -28,7 +28,7 @@ from worker.imaging import Imaging
 MB: Final = 2**20
 SLOW: Final = 1000
 _ROUNDS: Final = 10
-_CALLS: Final = 400
+_CALLS: Final = 1000
 
 
 async def run() -> list[Row]:
@@ -179,7 +179,8 @@ async def compressed(here: Installation, client: aiohttp.ClientSession) -> list[
 
 async def slow(here: Installation, client: aiohttp.ClientSession) -> list[Row]:
     """Hold many connections that drip heads or bodies, and call as usual."""
-    resting = await calls(client, _CALLS, "/v1/jobs?limit=1")
+    path = "/v1/jobs?limit=1"
+    before = await calls(client, _CALLS, path)
     host, port = here.url.removeprefix("http://").split(":")
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {here.key}\r\n"
     body = head + "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
@@ -191,13 +192,16 @@ async def slow(here: Installation, client: aiohttp.ClientSession) -> list[Row]:
             writers.append(writer)
         dripping = asyncio.create_task(_drip(writers))
         await asyncio.sleep(1)
-        busy = await calls(client, _CALLS, "/v1/jobs?limit=1")
+        busy = await calls(client, _CALLS, path)
         dripping.cancel()
         with suppress(asyncio.CancelledError):
             await dripping
     for writer in writers:
         writer.close()
-    p99, usual = quantile(busy, 0.99), quantile(resting, 0.99)
+    await asyncio.sleep(1)
+    after = await calls(client, _CALLS, path)
+    p99 = quantile(busy, 0.99)
+    usual = min(quantile(resting, 0.99) for resting in (before, after))
     return [
         Row(
             what=f"a call beside {SLOW} slow connections: p99, ms",

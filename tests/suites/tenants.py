@@ -74,3 +74,36 @@ class TenantsSuite:
         if kind == b"string":
             return bytes(await commands.execute("GET", name))
         return b"".join(await commands.execute("SMEMBERS", name))
+
+    async def test_a_removed_tenant_is_found_until_it_is_forgotten(self, tenants: Tenants) -> None:
+        for name in ("acme", "globex"):
+            await tenants.add(Tenant(id=name, created_at=1.0, max_running=3))
+        await tenants.change("acme", lambda tenant: tenant.removed(5.0))
+        again = await tenants.change("acme", lambda tenant: tenant.removed(9.0))
+        assert again is not None
+        assert again.removed_at == 5.0
+        assert await tenants.removed(10) == [again]
+        await tenants.forget("acme", 10.0)
+        assert await tenants.get("acme") is None
+        assert await tenants.removed(10) == []
+        assert await tenants.add(Tenant(id="acme", created_at=20.0)) == Tenant(
+            id="acme", created_at=20.0
+        )
+
+    async def test_one_at_a_time_has_a_removal(self, tenants: Tenants) -> None:
+        assert await tenants.take_removal("acme", 60)
+        assert not await tenants.take_removal("acme", 60)
+        assert await tenants.take_removal("globex", 60)
+        await tenants.leave_removal("acme")
+        assert await tenants.take_removal("acme", 60)
+
+    async def test_forgotten_keys_open_nothing(self, tenants: Tenants) -> None:
+        key, _ = new_key("acme", 1.0)
+        other, _ = new_key("globex", 1.0)
+        for one in (key, other):
+            await tenants.add_key(one)
+            await tenants.note_use(one.id, 2.0)
+        assert await tenants.forget_keys("acme") == 1
+        assert (await tenants.key(key.id), await tenants.keys_of("acme")) == (None, [])
+        assert await tenants.last_uses([key.id, other.id]) == [None, 2.0]
+        assert await tenants.key(other.id) == other

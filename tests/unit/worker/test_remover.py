@@ -11,6 +11,7 @@ import pytest
 from storage import redis_keys
 from storage.batch import Batch
 from storage.batches import Batches, new_batch_id
+from storage.bill import day_of
 from storage.bills import Bills
 from storage.deliveries import Deliveries
 from storage.endpoints import Endpoints
@@ -137,6 +138,8 @@ async def test_all_that_a_removed_tenant_has_goes_and_nothing_of_anothers(
     await house.take_all_steps()
     assert await house.remover.tenants.get("acme") is None
     assert await house.named("acme") == []
+    spent = redis_keys.committed("acme", day_of(NOW))
+    assert await house.commands.execute("EXISTS", spent) == 0
     assert await house.remover.tenants.removed(5) == []
     assert (await house.named("globex"), await house.objects_of("globex")) == (others, 4)
     queued = await house.commands.execute("ZRANGE", redis_keys.IMAGE_QUEUE, 0, -1)

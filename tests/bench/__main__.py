@@ -1,4 +1,7 @@
-"""`python -m tests.bench [PART…]`: each figure beside its baseline; `PARTS` names the parts."""
+"""`python -m tests.bench [PART…]`: each figure beside its baseline.
+
+`PARTS` names the parts that run when none is asked for; those of `LONG` take many minutes.
+"""
 
 import asyncio
 import sys
@@ -8,6 +11,7 @@ from tests.bench import (
     cost,
     hostile,
     ledger,
+    patience,
     queueing,
     renditions,
     sharing,
@@ -30,12 +34,13 @@ PARTS = {
     "sharing": sharing.run,
     "webhooks": webhooks.run,
 }
+LONG = {"patience": patience.run}
 
 
 def main(names: list[str]) -> None:
     """Run the parts that are named, or all."""
     for name in names or PARTS:
-        show(name, asyncio.run(PARTS[name]()))
+        show(name, asyncio.run((PARTS | LONG)[name]()))
 
 
 if __name__ == "__main__":

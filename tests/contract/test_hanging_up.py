@@ -4,13 +4,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.impatient import impatient
 from tests.processes import Installation, installed
 
 
@@ -38,33 +37,6 @@ async def calls(darkroom: Installation, prompt: str) -> int:
         return len(await answer.json())
 
 
-@asynccontextmanager
-async def proxy(target: str) -> AsyncIterator[str]:
-    """Pass everything on both ways, and cut a connection on which nothing comes back for `CUT`."""
-    where = urlsplit(target)
-
-    async def pump(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: float | None
-    ) -> None:
-        try:
-            while data := await asyncio.wait_for(reader.read(65_536), idle):
-                writer.write(data)
-                await writer.drain()
-        except (TimeoutError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_connection(where.hostname, where.port)
-        await asyncio.gather(pump(reader, forth, None), pump(back, writer, CUT))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()[:2]
-        yield f"http://{host}:{port}"
-
-
 async def test_a_client_that_hung_up_gets_the_finished_image(darkroom: Installation) -> None:
     prompt = "a [[slow:3]] lighthouse that was waited for twice"
     ask = {"model": "gpt-image-2", "prompt": prompt}
@@ -82,7 +54,7 @@ async def test_a_silent_line_is_cut_and_a_stream_is_not(darkroom: Installation) 
     ask = {"model": "gpt-image-2", "prompt": f"a [[slow:{SLOW}]] lighthouse"}
     headers = {"Authorization": f"Bearer {darkroom.key}"}
     async with (
-        proxy(darkroom.url) as url,
+        impatient(darkroom.url, CUT) as url,
         aiohttp.ClientSession(url, headers=headers) as client,
     ):
         with pytest.raises(aiohttp.ClientError):
@@ -100,7 +72,7 @@ async def test_whoever_would_wait_a_while_gets_the_job_in_time(darkroom: Install
     ask = {"model": "gpt-image-2", "prompt": f"a [[slow:{SLOW}]] lighthouse in time"}
     headers = {"Authorization": f"Bearer {darkroom.key}", "Prefer": "wait=1, respond-async"}
     async with (
-        proxy(darkroom.url) as url,
+        impatient(darkroom.url, CUT) as url,
         aiohttp.ClientSession(url, headers=headers) as client,
     ):
         async with client.post(GENERATIONS, json=ask) as answer:

@@ -69,10 +69,14 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Who waits before which gates: its own flow, then those of its tenant that come before it."""
+    """Who waits before which gates: its own flow, then those of its tenant that come before it.
+
+    Whoever was taken out of the line as the `first` of it is the first again.
+    """
 
     gates: tuple[Gate, ...]
     flows: tuple[str, ...]
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

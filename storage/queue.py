@@ -192,6 +192,7 @@ class Queue:
             self._token,
             delay_ms,
             redis_keys.IN_PROGRESS_PREFIX,
+            int(waiting.first),
             len(waiting.flows),
             *waiting.flows,
         ]

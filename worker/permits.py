@@ -117,11 +117,13 @@ class _Known:
     standing: deque["asyncio.Future[str]"] = field(default_factory=deque)
     ahead: dict[str, float] = field(default_factory=dict)
     is_looking: bool = False
+    turned_away: dict[str, float] = field(default_factory=dict)
 
     def most_ahead(self, now: float) -> int:
         """Return how many more jobs may be taken out of the line while calls are under way."""
-        for job_id in [job_id for job_id, until in self.ahead.items() if until <= now]:
-            del self.ahead[job_id]  # it ended before it asked for its place
+        for noted in (self.ahead, self.turned_away):
+            for job_id in [job_id for job_id, until in noted.items() if until <= now]:
+                del noted[job_id]  # it ended before it asked for its place, or waited again
         if self.seconds > BRIEF or now >= self.room_until or self.gate.per_minute is not None:
             return 0
         return (len(self.tokens) + 1) // 2 - len(self.ahead)
@@ -181,6 +183,8 @@ class Permits:
             if first is not None:
                 first.ahead.pop(job_id, None)
         if passage is None:
+            if first is not None:
+                first.turned_away[job_id] = self._clock() + 2 * _STAND
             return None
         known = self._of(passage.gate)
         known.tokens.update(dict.fromkeys(passage.tokens, asked + self._traffic.lease))
@@ -210,10 +214,16 @@ class Permits:
             return Condition()
         return known.condition.after(self._clock() - known.heard_at)
 
-    def wait_at(self, gates: Iterable[Gate]) -> None:
-        """Look after the rooms of these gates: jobs of this worker are about to wait there."""
-        for gate in gates:
-            self._of(gate).room_until = self._clock() + _ROOM_NOTED
+    def wait_at(self, gates: Iterable[Gate], job_id: str) -> bool:
+        """Look after the rooms of these gates: a job of this worker is about to wait there.
+
+        Say whether it was taken out of a line beforehand and could not be served after all.
+        """
+        first = False
+        for known in map(self._of, gates):
+            known.room_until = self._clock() + _ROOM_NOTED
+            first = known.turned_away.pop(job_id, None) is not None or first
+        return first
 
     async def tell(self, gate: Gate, report: Report, tokens: Sequence[str] = ()) -> None:
         """Pass on how calls went and give places back, if there is anything to say.
@@ -372,7 +382,7 @@ class Permits:
 
     @staticmethod
     def _send_away(known: _Known) -> None:
-        """Let those that stand ready ask for themselves: no call is left that would end."""
+        """Let those that stand ready ask for themselves: no place will be handed to them."""
         while known.standing:
             known.standing.popleft().cancel()
 
@@ -416,6 +426,8 @@ class Permits:
             known.watched_until = now + _TALLY
         if condition.paused > 0 or condition.tripped is not None:
             known.room_until = now + max(condition.paused, condition.tripped or 0.0) + _ROOM_NOTED
+        if condition.is_shut:
+            self._send_away(known)
 
     def _count(self, known: _Known) -> None:
         now = self._clock()

@@ -152,9 +152,9 @@ class Router:
         if not ready or self._permits is None:
             return Wait(min(later, default=FIRST_BACKOFF))
         gates = tuple(Gate.of(p.deployment) for p in ready)
-        self._permits.wait_at(gates)
+        first = self._permits.wait_at(gates, job.id)
         fallback = ASK_AGAIN * (0.75 + self._chance() / 2)
-        return Wait(min([fallback, *later]), Waiting(gates, flows_of(job)))
+        return Wait(min([fallback, *later]), Waiting(gates, flows_of(job), first))
 
     async def _permitted(
         self, job: Job, picks: Sequence[Pick], *, pressing: bool = False

@@ -332,6 +332,17 @@ class TrafficSuite:
         assert await mortal.ask([Wish(ONE)], "stranger", "run-s") is None
         assert await mortal.ask([Wish(ONE)], "b", "run-b", first=True) is not None
 
+    async def test_who_was_first_in_line_and_comes_back_is_first_again(
+        self, traffic: Traffic, jobs: Jobs, queue: Queue
+    ) -> None:
+        first = await passed(traffic, ONE, "first")
+        await self.parked(jobs, queue, "b", "c", "d")
+        assert await queue.claim_ahead(ONE) == ("b", "run_job")
+        flows = flows_of(a_job("b"))
+        assert await queue.put_back("b", 60, Waiting((ONE,), flows, first=True))
+        await traffic.report(ONE, Report(), first.tokens)
+        assert [task for task, _ in (await queue.claim(10)).tasks] == ["b"]
+
     async def test_nobody_is_taken_out_of_a_short_line_or_at_a_shut_gate(
         self, traffic: Traffic, jobs: Jobs, queue: Queue
     ) -> None:

@@ -299,11 +299,11 @@ async def standing(permits: Permits, clock: Clock, *, seconds: float = 1.0) -> P
         return line.pop() if line else None
 
     permits.take_ahead = take_ahead
-    permits.wait_at([ONE])
+    permits.wait_at([ONE], "a")
     async with await permit(permits, ONE, "before") as before:
         clock.advance(seconds)
         await before.ended(None)
-    permits.wait_at([ONE])
+    permits.wait_at([ONE], "a")
     held = await permit(permits, ONE, "a")
     await asyncio.sleep(0.01)
     return held
@@ -370,6 +370,20 @@ async def test_a_failure_hands_nothing_on_and_who_stood_asks_again(
     await held.ended(BROKEN)
     async with asyncio.timeout(1), await next_one:
         pass
+
+
+async def test_a_pause_sends_away_who_stands_ready_and_it_stays_the_first(
+    permits: Permits, clock: Clock
+) -> None:
+    held = await standing(permits, clock)
+    next_one = asyncio.create_task(permits.ask([Wish(ONE)], "b", "run-b"))
+    await asyncio.sleep(0.05)
+    await called(permits, Gate("one", 2), failed(FailureCode.RATE_LIMITED, 60))
+    async with asyncio.timeout(1):
+        assert await next_one is None
+    assert permits.wait_at([ONE], "b")
+    assert not permits.wait_at([ONE], "b"), "it is said once"
+    await held.ended(None)
 
 
 async def test_a_place_handed_to_a_job_that_was_stopped_comes_free(

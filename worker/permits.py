@@ -4,19 +4,14 @@ A deployment without limits is called without asking anybody, as long as all is 
 workers learn of it is told on a channel, and Redis is written to only when something goes wrong.
 One with limits, or one that is being tried out after it failed, is asked for a place in Redis
 first. Places are renewed while their calls last, so they come free when a worker dies.
-
-Where calls are brief and many jobs wait, giving a place back and waking the next job would leave
-the place idle for a good part of the time. So a worker takes a few jobs out of the line beforehand,
-in its order, and hands them the places of its own calls as these end.
 """
 
 import asyncio
 import contextlib
-import math
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -29,6 +24,7 @@ from storage.gate import ERRORS, Condition, Gate, GateState
 from storage.traffic import Passage, Report, Traffic, Verdict, Wish
 from worker.outage import outlast
 from worker.provider import ProviderError
+from worker.standby import LONGEST, Standby
 
 
 TICK = 0.5
@@ -36,8 +32,6 @@ TRIP = 5.0
 CREDENTIAL_TRIP = 600.0
 LONGEST_HINT = 120.0
 
-BRIEF = 5.0
-_STAND = 2 * BRIEF
 _TALLY = 30.0
 _ROOM_NOTED = 10.0
 _BAD = frozenset({FailureCode.UPSTREAM_ERROR, FailureCode.UPSTREAM_TIMEOUT, FailureCode.OVERLOADED})
@@ -113,20 +107,13 @@ class _Known:
     tokens: dict[str, float] = field(default_factory=dict)
     probe: bool = False
     tended_at: float = 0.0
-    seconds: float = math.inf
-    standing: deque["asyncio.Future[str]"] = field(default_factory=deque)
-    ahead: dict[str, float] = field(default_factory=dict)
-    is_looking: bool = False
-    turned_away: dict[str, float] = field(default_factory=dict)
+    standby: Standby = field(default_factory=Standby)
 
     def most_ahead(self, now: float) -> int:
-        """Return how many more jobs may be taken out of the line while calls are under way."""
-        for noted in (self.ahead, self.turned_away):
-            for job_id in [job_id for job_id, until in noted.items() if until <= now]:
-                del noted[job_id]  # it ended before it asked for its place, or waited again
-        if self.seconds > BRIEF or now >= self.room_until or self.gate.per_minute is not None:
+        """Return how many more jobs may be taken out of the line of those that wait here."""
+        if now >= self.room_until or self.gate.per_minute is not None:
             return 0
-        return (len(self.tokens) + 1) // 2 - len(self.ahead)
+        return self.standby.room(len(self.tokens), now)
 
 
 TakeAhead: TypeAlias = Callable[[Gate], Awaitable[str | None]]
@@ -168,23 +155,20 @@ class Permits:
         Outlasts an outage of Redis; raises `Unavailable` when it lasts too long.
         """
         first = self._taken_ahead(wishes, job_id)
-        asked = self._clock()
+        asked, passage = self._clock(), None
         try:
-            passage = await self._passage(
-                wishes, job_id, token, pressing=pressing, first=first is not None
+            ask = partial(
+                self._passage, wishes, job_id, token, pressing=pressing, first=first is not None
             )
+            passage = await ask()
             if passage is None and first is not None:
                 passage = await self._stood(first)
                 asked = self._clock()
-                passage = passage or await self._passage(
-                    wishes, job_id, token, pressing=pressing, first=True
-                )
+                passage = passage or await ask()
         finally:
             if first is not None:
-                first.ahead.pop(job_id, None)
+                first.standby.answer(job_id, self._clock(), passed=passage is not None)
         if passage is None:
-            if first is not None:
-                first.turned_away[job_id] = self._clock() + 2 * _STAND
             return None
         known = self._of(passage.gate)
         known.tokens.update(dict.fromkeys(passage.tokens, asked + self._traffic.lease))
@@ -222,7 +206,7 @@ class Permits:
         first = False
         for known in map(self._of, gates):
             known.room_until = self._clock() + _ROOM_NOTED
-            first = known.turned_away.pop(job_id, None) is not None or first
+            first = known.standby.turned_away(job_id) or first
         return first
 
     async def tell(self, gate: Gate, report: Report, tokens: Sequence[str] = ()) -> None:
@@ -235,7 +219,7 @@ class Permits:
         if report.verdict in {Verdict.GOOD, Verdict.NONE} and not report.probe:
             tokens = self._handed_on(known, held)
         if not known.tokens:
-            self._send_away(known)
+            known.standby.send_away()
         if report.probe:
             known.probe = False
         if report.verdict is Verdict.GOOD and not report.probe:
@@ -254,9 +238,7 @@ class Permits:
 
     def took(self, gate: Gate, seconds: float) -> None:
         """Note how long a call took."""
-        known = self._of(gate)
-        before = seconds if known.seconds == math.inf else known.seconds
-        known.seconds = before + (seconds - before) / 4
+        self._of(gate).standby.took(seconds)
 
     async def forgive(self, gates: Iterable[Gate]) -> None:
         """Open the gates that tripped over their credentials: there may be new ones."""
@@ -320,9 +302,13 @@ class Permits:
 
     def _look_ahead(self, known: _Known) -> None:
         """Take jobs out of the line for the places that this worker's calls will leave."""
-        if self.take_ahead is None or known.is_looking or known.most_ahead(self._clock()) <= 0:
+        if (
+            self.take_ahead is None
+            or known.standby.is_looking
+            or known.most_ahead(self._clock()) <= 0
+        ):
             return
-        known.is_looking = True
+        known.standby.is_looking = True
         self._do_aside(self._take(known, self.take_ahead))
 
     async def _take(self, known: _Known, take_ahead: TakeAhead) -> None:
@@ -330,38 +316,37 @@ class Permits:
             while known.most_ahead(self._clock()) > 0:
                 if (job_id := await take_ahead(known.gate)) is None:
                     return
-                known.ahead[job_id] = self._clock() + 2 * _STAND
+                known.standby.take(job_id, self._clock())
         except Unavailable:
             return
         finally:
-            known.is_looking = False
+            known.standby.is_looking = False
 
     def _taken_ahead(self, wishes: Sequence[Wish], job_id: str) -> _Known | None:
         """Return the gate before which the job was taken out of the line."""
         gates = (self._of(wish.gate) for wish in wishes)
-        return next((known for known in gates if job_id in known.ahead), None)
+        return next((known for known in gates if known.standby.has(job_id)), None)
 
     async def _stood(self, known: _Known) -> Passage | None:
         """Wait for the place of one of this worker's calls, for as long as brief calls last."""
         if not known.tokens or self.condition(known.gate).is_shut:
             return None
-        handed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        known.standing.append(handed)
+        handed = known.standby.stand()
         try:
-            await asyncio.wait({handed}, timeout=_STAND)
+            await asyncio.wait({handed}, timeout=LONGEST)
+            if not handed.done() or handed.cancelled():
+                return None
+            # The place is as old as the call that had it, and this call may outlive its worker.
+            # What is said to Redis first is done first: it is renewed before the attempt is begun.
+            self._do_aside(self._renewed(known.gate, handed.result()))
+            await asyncio.sleep(0)
+            return Passage(known.gate, 1, (handed.result(),))
         except asyncio.CancelledError:
             if handed.done() and not handed.cancelled():
                 await asyncio.shield(self.tell(known.gate, Report(), (handed.result(),)))
             raise
         finally:
             handed.cancel()  # which does nothing to one that was given a place
-        if handed.cancelled():
-            return None
-        # The place is as old as the call that had it, and this call may outlive its worker. What is
-        # said to Redis first is done first, so the place is renewed before the attempt is written.
-        self._do_aside(self._renewed(known.gate, handed.result()))
-        await asyncio.sleep(0)
-        return Passage(known.gate, 1, (handed.result(),))
 
     def _handed_on(self, known: _Known, held: Mapping[str, float]) -> Sequence[str]:
         """Give places to jobs that stand ready, and return those that are left.
@@ -372,19 +357,12 @@ class Permits:
             return tuple(held)
         late = self._clock() + self._traffic.lease / 4
         ours = [token for token, until in held.items() if until > late]
-        while ours and known.standing:
-            handed = known.standing.popleft()
-            if not handed.done():
-                token = ours.pop()
-                known.tokens[token] = held[token]
-                handed.set_result(token)
+        for token in ours:
+            known.tokens[token] = held[token]
+            if not known.standby.hand(token):
+                del known.tokens[token]
+                break
         return tuple(token for token in held if token not in known.tokens)
-
-    @staticmethod
-    def _send_away(known: _Known) -> None:
-        """Let those that stand ready ask for themselves: no place will be handed to them."""
-        while known.standing:
-            known.standing.popleft().cancel()
 
     def _do_aside(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(what)
@@ -427,7 +405,7 @@ class Permits:
         if condition.paused > 0 or condition.tripped is not None:
             known.room_until = now + max(condition.paused, condition.tripped or 0.0) + _ROOM_NOTED
         if condition.is_shut:
-            self._send_away(known)
+            known.standby.send_away()
 
     def _count(self, known: _Known) -> None:
         now = self._clock()

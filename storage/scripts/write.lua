@@ -25,6 +25,12 @@ redis.call('HSET', KEYS[1], 'version', following, 'document', ARGV[2], 'ended', 
 if ARGV[4] == '1' then
   redis.call('DEL', KEYS[2], KEYS[3])
   redis.call('ZREM', KEYS[4], ARGV[3])
+  for _, name in ipairs(lanes_of(ARGV[7])) do  -- it may have been written off while it waited
+    local waiting = hall.prefix .. name .. ':waiting'
+    if redis.call('ZREM', waiting, ARGV[3]) == 1 and redis.call('EXISTS', waiting) == 0 then
+      redis.call('ZREM', hall.full, name)
+    end
+  end
 end
 if KEYS[7] ~= KEYS[8] then
   redis.call('ZREM', KEYS[7], ARGV[12])
@@ -38,7 +44,9 @@ if ARGV[5] == '1' then
   local next = redis.call('HGET', KEYS[1], 'next')
   if next then
     redis.call('HDEL', KEYS[1], 'next')
-    push(hall, ARGV[7], next, now)
+    local records = string.sub(KEYS[1], 1, -#ARGV[3] - 1)
+    local found = redis.call('HMGET', records .. next, 'version', 'ended')
+    if found[1] and found[2] ~= '1' then push(hall, ARGV[7], next, now) end  -- else it went out of turn
   end
 end
 return 1

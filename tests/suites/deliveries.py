@@ -239,6 +239,19 @@ class DeliveriesSuite:
         await commands.execute("ZADD", active, 1, owed[0].id)
         assert isinstance(await deliveries.begin(owed[2].id), Begun)
 
+    async def test_a_message_that_is_written_off_while_it_waits_is_not_called(
+        self, deliveries: Deliveries, commands: Commands, queue: Queue
+    ) -> None:
+        first, second, waiting = [await owe(deliveries, a_delivery(name)) for name in "abc"]
+        assert len(await claimed(queue)) == 3
+        for delivery in (first, second):
+            assert await deliveries.begin(delivery.id) == Begun(delivery)
+        assert await deliveries.begin(waiting.id) == Queueing()
+        await deliveries.swap(waiting, waiting.skipped("The tenant was removed."), NOW)
+        await tried(deliveries, first, TAKEN)
+        assert await claimed(queue) == []
+        assert await commands.execute("ZCARD", redis_keys.FULL_LANES) == 0
+
     async def test_a_lane_that_nobody_is_in_is_mended(
         self, deliveries: Deliveries, commands: Commands, queue: Queue
     ) -> None:
@@ -368,6 +381,20 @@ class DeliveriesSuite:
         assert await claimed(queue) == [first.id]
         await tried(deliveries, first, TAKEN)
         assert await claimed(queue) == [second.id]
+
+    async def test_a_message_that_was_sent_out_of_turn_is_not_called_when_its_turn_comes(
+        self, deliveries: Deliveries, commands: Commands, queue: Queue
+    ) -> None:
+        first, second, _ = await told_of_a_job(commands)
+        await claimed(queue)
+        failed = await tried(deliveries, first, NOT_TAKEN)
+        anew = await deliveries.again(second, NOW)
+        assert await claimed(queue) == [second.id]
+        assert anew is not None
+        await tried(deliveries, anew, TAKEN)
+        assert failed is not None
+        await tried(deliveries, failed, TAKEN)
+        assert not await holds(commands, HOOKS, second.id)
 
     # -- the log -----------------------------------------------------------------------------------
 

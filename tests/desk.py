@@ -71,13 +71,16 @@ class Desk:
         body: bytes = BODY,
         sent: bytes | None = None,
         message_id: str = "msg_1",
-        at: float | None = None,
+        age: float = 0.0,
         path: str = "/hook",
         **headers: str,
     ) -> int:
-        """Sign `body` and send `sent` in its place, or the same; return the status."""
+        """Sign `body`, `age` seconds ago, and send `sent` in its place, or the same.
+
+        Returns the status.
+        """
         signed = signing.headers(
-            message_id, body, [signer or self.darkroom.own[1]], time.time() if at is None else at
+            message_id, body, [signer or self.darkroom.own[1]], time.time() - age
         )
         replaced = {name.replace("_", "-"): value for name, value in headers.items()}
         answer = await self.client.post(

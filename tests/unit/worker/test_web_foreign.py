@@ -164,7 +164,7 @@ async def test_a_name_that_turns_private_is_not_followed(canary: Loopback) -> No
         for number in range(500):
             url = f"http://name{number}.test:{server.port}/"
             with pytest.raises(Refused, match=HIDDEN):
-                await web.fetch_foreign(url, limit=100, timeout=2)
+                await web.fetch_foreign(url, limit=100, timeout=10)
             await refused(web, f"http://name{number}.test:{canary.port}/")
         assert len(server.requests) == 500
     assert canary.connections == 0

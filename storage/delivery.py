@@ -271,14 +271,17 @@ def message_to(
 
 def notices(
     disabled: WebhookEndpoint,
-    others: Iterable[WebhookEndpoint],
+    endpoints: Iterable[WebhookEndpoint],
     data: str,
     new_id: NewId,
     now: float,
 ) -> tuple[Delivery, ...]:
-    """Return what the tenant's other endpoints are told of one that was disabled."""
+    """Return what the tenant's endpoints are told of one that was disabled.
+
+    It is told itself, too, once it is enabled and has the notice replayed.
+    """
     return tuple(
-        message_to(endpoint, DISABLED, new_id(), now, data=data)
-        for endpoint in others
-        if endpoint.id != disabled.id and endpoint.is_enabled and wants(endpoint.events, DISABLED)
+        message_to(disabled if one.id == disabled.id else one, DISABLED, new_id(), now, data=data)
+        for one in endpoints
+        if wants(one.events, DISABLED)
     )

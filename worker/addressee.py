@@ -2,7 +2,7 @@
 
 An endpoint is read anew for each try, so that nothing is sent to one that was disabled or deleted a
 moment ago. One that fails for days, or says that it is gone, is disabled here, and the tenant's
-other endpoints are told of it in the same step.
+endpoints are told of it in the same step.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -106,9 +106,9 @@ class Addressees:
                 reason=after.disabled_reason,
             )
             now = self._clock()
-            others = await self._through(lambda: self._endpoints.all(before.tenant))
+            every = await self._through(lambda: self._endpoints.all(before.tenant))
             data = orjson.dumps(endpoint_document(after, now)).decode()
-            owing = notices(after, others, data, new_delivery_id, now)
+            owing = notices(after, every, data, new_delivery_id, now)
         written = await self._through(lambda: self._endpoints.swap(before, after, owing=owing))
         return written is not None
 

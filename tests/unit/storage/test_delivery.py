@@ -228,16 +228,22 @@ def test_what_a_disabled_endpoint_would_hear_is_owed_as_skipped() -> None:
     assert (one.status, one.note) == (DeliveryStatus.SKIPPED, "The endpoint is disabled.")
 
 
-def test_the_other_endpoints_are_told_of_one_that_was_disabled() -> None:
-    gone = an_endpoint("we_1", events=("*",)).disabled(DisabledReason.GONE, NOW)
+def test_every_endpoint_that_wants_it_is_told_of_one_that_was_disabled() -> None:
+    failing = an_endpoint("we_1", events=("*",))
     others = [
         an_endpoint("we_2", events=("*",)),
         an_endpoint("we_3"),
         an_endpoint("we_4", events=("*",)).disabled(DisabledReason.OWNER, NOW),
     ]
-    (one,) = notices(gone, [gone, *others], '{"id": "we_1"}', new_id, NOW)
-    assert (one.endpoint_id, one.type) == ("we_2", "webhook_endpoint.disabled")
-    assert (one.data, one.job_id) == ('{"id": "we_1"}', None)
+    gone = failing.disabled(DisabledReason.GONE, NOW)
+    told = notices(gone, [failing, *others], '{"id": "we_1"}', new_id, NOW)
+    assert [(one.endpoint_id, one.status) for one in told] == [
+        ("we_1", DeliveryStatus.SKIPPED),
+        ("we_2", DeliveryStatus.PENDING),
+        ("we_4", DeliveryStatus.SKIPPED),
+    ]
+    assert {one.type for one in told} == {"webhook_endpoint.disabled"}
+    assert {(one.data, one.job_id) for one in told} == {('{"id": "we_1"}', None)}
 
 
 def test_the_address_and_the_reply_of_a_receiver_are_not_in_the_text() -> None:

@@ -18,9 +18,14 @@ from pathlib import Path
 import aiohttp
 
 from storage import redis_keys
+from storage.deliveries import Deliveries
+from storage.delivery import message_to
+from storage.endpoints import Endpoints
+from storage.event import TEST
+from storage.outbox import new_delivery_id
 from tests.bench.table import Row, quantile
 from tests.bench.traffic import commands_of, drained, submit
-from tests.bench.webhook_client import register, tell
+from tests.bench.webhook_client import register
 from tests.processes import Installation, installed
 from tests.receiver import Receiver, receiving
 
@@ -144,11 +149,24 @@ async def _hanging(side: Side) -> AsyncIterator[list[int]]:
     try:
         async with side.here.client() as client:
             endpoint, _ = await register(client, url, ("job.succeeded",))
-            for _ in range(OWED):
-                await tell(client, f"/v1/webhook-endpoints/{endpoint}/test")
+        await _owe(side, endpoint)
         yield held
     finally:
         server.close()
+
+
+async def _owe(side: Side, endpoint_id: str) -> None:
+    """Owe the messages at once, as a thousand jobs that end together would."""
+    async with commands_of(side.here) as commands:
+        endpoint = await Endpoints(commands).get("acme", endpoint_id)
+        assert endpoint is not None
+        now = time.time()
+        for first in range(0, OWED, 100):
+            owing = [
+                message_to(endpoint, TEST, new_delivery_id(), now, data="{}")
+                for _ in range(first, min(first + 100, OWED))
+            ]
+            await Deliveries(commands).owe("acme", owing)
 
 
 async def _left(side: Side) -> int:

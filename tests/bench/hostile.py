@@ -9,24 +9,23 @@ import base64
 import gzip
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import aiohttp
-import psutil
 
 from storage.facts import Limits
 from tests import images
+from tests.bench import crowds
+from tests.bench.scales import calls, timed, weighed
 from tests.bench.table import Row, quantile
 from tests.processes import Installation, installed
 from worker.imaging import Imaging
 
 
 MB: Final = 2**20
-SLOW: Final = 1000
 _ROUNDS: Final = 10
 _CALLS: Final = 1000
 
@@ -40,7 +39,7 @@ async def run() -> list[Row]:
             rows = await bombs(here, client)
             rows += await compressed(here, client)
             rows += await inspected(client)
-            rows += await slow(here, client)
+            rows += await crowds.run(here, client)
             rows.append(await still_there(here, client, pids))
     return rows + await lag_of_worker()
 
@@ -177,50 +176,6 @@ async def compressed(here: Installation, client: aiohttp.ClientSession) -> list[
     ]
 
 
-async def slow(here: Installation, client: aiohttp.ClientSession) -> list[Row]:
-    """Hold many connections that drip heads or bodies, and call as usual."""
-    path = "/v1/jobs?limit=1"
-    before = await calls(client, _CALLS, path)
-    host, port = here.url.removeprefix("http://").split(":")
-    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {here.key}\r\n"
-    body = head + "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
-    async with weighed(here) as weight:
-        writers = []
-        for number in range(SLOW):
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.write((body if number % 2 else head + "X: ").encode())
-            writers.append(writer)
-        dripping = asyncio.create_task(_drip(writers))
-        await asyncio.sleep(1)
-        busy = await calls(client, _CALLS, path)
-        dripping.cancel()
-        with suppress(asyncio.CancelledError):
-            await dripping
-    for writer in writers:
-        writer.close()
-    await asyncio.sleep(1)
-    after = await calls(client, _CALLS, path)
-    p99 = quantile(busy, 0.99)
-    usual = min(quantile(resting, 0.99) for resting in (before, after))
-    return [
-        Row(
-            what=f"a call beside {SLOW} slow connections: p99, ms",
-            ours=f"{p99 * 1000:.1f} ({weight.growth / MB:.0f} MB more)",
-            baseline=f"without {usual * 1000:.1f}",
-            bar="<= 2 x",
-            good=p99 <= 2 * usual,
-        )
-    ]
-
-
-async def _drip(writers: list[asyncio.StreamWriter]) -> None:
-    """Send a byte on each connection every two seconds."""
-    while True:
-        for writer in writers:
-            writer.write(b"x")
-            await asyncio.sleep(2 / len(writers))
-
-
 async def still_there(here: Installation, client: aiohttp.ClientSession, pids: list[int]) -> Row:
     """See whether the same processes make a picture after all that."""
     async with client.post(
@@ -236,49 +191,7 @@ async def still_there(here: Installation, client: aiohttp.ClientSession, pids: l
     )
 
 
-# -- what they share -------------------------------------------------------------------------------
-
-
-class Weight:
-    """The memory of the service: before, and by how much it has grown at most since."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self.before = self.most = self._process.memory_info().rss
-
-    @property
-    def growth(self) -> int:
-        """Return by how many bytes the service was larger than before, at most."""
-        return self.most - self.before
-
-    async def watch(self) -> None:
-        """Look every few milliseconds until cancelled."""
-        while True:
-            self.most = max(self.most, self._process.memory_info().rss)
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def weighed(here: Installation) -> AsyncIterator[Weight]:
-    """Watch what the service weighs."""
-    weight = Weight(here.service.pid)
-    watching = asyncio.create_task(weight.watch())
-    try:
-        yield weight
-    finally:
-        await asyncio.sleep(0.1)
-        watching.cancel()
-
-
-async def calls(client: aiohttp.ClientSession, count: int, path: str = "/livez") -> list[float]:
-    """Return the seconds of calls, one after another."""
-
-    async def call() -> None:
-        async with client.get(path) as answer:
-            await answer.read()
-            assert answer.status == 200
-
-    return [await timed(call) for _ in range(count)]
+# -- what is handed in ----------------------------------------------------------------------------
 
 
 async def refused(client: aiohttp.ClientSession, data: bytes) -> None:
@@ -294,10 +207,3 @@ async def refused_file(client: aiohttp.ClientSession, data: bytes) -> None:
     form.add_field("image", data, filename="a.png", content_type="image/png")
     async with client.post("/v1/jobs", data=form) as answer:
         assert answer.status in {400, 413}, await answer.text()
-
-
-async def timed(act: Callable[[], Awaitable[None]]) -> float:
-    """Return how long something takes, in seconds."""
-    began = time.perf_counter()
-    await act()
-    return time.perf_counter() - began

@@ -328,6 +328,19 @@ class Jobs:
         await self._commands.execute("DEL", redis_keys.job(job.id))
         await self._commands.execute("ZREM", redis_keys.APPOINTMENTS, job.id)
 
+    async def let_go(self, job: Job) -> None:
+        """Take the queue entry and the seat of an ended job away, should they have outlived it.
+
+        The step that ends a job does so too; a log that was cut short can end within that step.
+        """
+        _, taken, standing = redis_keys.seats(job.tenant)
+        await self._commands.execute("ZREM", redis_keys.IMAGE_QUEUE, job.id)
+        await self._commands.execute("DEL", redis_keys.payload(job.id))
+        if await self._commands.execute("ZREM", standing, job.id):
+            await self._commands.execute("DECR", redis_keys.STANDING)
+        if await self._commands.execute("SREM", taken, job.id):
+            await self.seat(job.tenant)
+
     async def oldest(self, tenant: str, most: int) -> list[JobId]:
         """Return a tenant's oldest jobs, up to `most`."""
         ids = await self._commands.execute("ZRANGE", redis_keys.jobs_of(tenant), 0, most - 1)

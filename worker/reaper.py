@@ -181,6 +181,7 @@ class Reaper:
     async def _retire(self, job: Job, now: float) -> None:
         over = (job.finished_at or now) + self._life
         if now < over:
+            await self._jobs.let_go(job)
             await self._jobs.look_again(job.id, over)
             return
         try:

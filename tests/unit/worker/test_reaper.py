@@ -15,7 +15,7 @@ from storage.failure import Failure, FailureCode
 from storage.file import File, Purpose
 from storage.files import Files, new_file_id
 from storage.job import SCHEMA, Job, JobId, JobStatus
-from storage.jobs import CHECK_EVERY, Jobs
+from storage.jobs import CHECK_EVERY, Jobs, Seating
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from tests.doubles import PNG, Clock, FailingObjects
@@ -266,6 +266,27 @@ async def test_a_shorter_life_than_planned_is_only_kept_at_the_planned_moment(
     assert await found(jobs) is not None
     assert await jobs.due(NOW + 30 * DAY - 1, 10) == []
     assert await jobs.due(NOW + 30 * DAY, 10) == ["job_1"]
+
+
+async def test_an_end_that_a_cut_log_left_half_holds_no_seat(
+    jobs: Jobs, reaper: Reaper, clock: Clock, commands: Commands
+) -> None:
+    seats, taken, _ = redis_keys.seats("acme")
+    await commands.execute("SET", seats, 1)
+    ended, waiting = a_job("job_1"), a_job("job_2")
+    for job in (ended, waiting):
+        await jobs.add(job, seating=Seating())
+    await commands.execute("SET", seats, 0)  # nobody is seated when it ends
+    await end(jobs, ended)
+    await commands.execute("SET", seats, 1)
+    await commands.execute("SADD", taken, ended.id)
+    await commands.execute("ZADD", redis_keys.IMAGE_QUEUE, 0, ended.id)
+    await commands.execute("ZADD", redis_keys.APPOINTMENTS, NOW + CHECK_EVERY, ended.id)
+    clock.advance(CHECK_EVERY)
+    await reaper.look()
+    assert await commands.execute("SMEMBERS", taken) == {b"job_2"}
+    assert (await jobs.is_queued(ended), await jobs.is_queued(waiting)) == (False, True)
+    assert await jobs.open_of("acme") == 1
 
 
 async def test_an_appointment_with_a_job_that_is_gone_is_struck_off(

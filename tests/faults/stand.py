@@ -138,6 +138,11 @@ class Stand:
         )
         self.here.workers.append(worker)
         await worker.start()
+
+        async def started() -> bool:
+            return "worker_started" in worker.log.read_text()
+
+        await eventually(started, within=30)
         return worker
 
     def keep_worker(

@@ -215,10 +215,10 @@ async def unsafe(stand: Stand, scale: Scale) -> list[Measure]:
 async def truncated(stand: Stand, scale: Scale) -> list[Measure]:
     """Cut the tail of what Redis wrote, as a power cut may: what is left must be whole."""
     chance = random.Random(7)
-    lost = unended = dangling = halves = jobs = 0
+    lost = unended = dangling = halves = void = jobs = 0
     for number in range(scale.of(20, least=3)):
         ledger = Ledger(stand, f"F7-{number}")
-        await stand.add_worker(**SOON)
+        await stand.add_worker(**SOON, DARKROOM_WORKER__REAP_EVERY="1")
         for _ in range(20):
             await ledger.submit(f"[[slow:0.3]] {SMALL}", hook=False)
         await stand.here.redis.kill()
@@ -234,6 +234,7 @@ async def truncated(stand: Stand, scale: Scale) -> list[Measure]:
         unended += verdict.unended
         dangling += verdict.dangling
         halves += await _halves(stand)
+        void += await _void(stand)
         await stand.tidy()
     return [
         Measure(what="jobs", value=jobs),
@@ -241,6 +242,7 @@ async def truncated(stand: Stand, scale: Scale) -> list[Measure]:
         none("survivors without an end", unended),
         none("survivors with dangling images", dangling),
         none("halves of jobs", halves),
+        Measure(what="appointments without a job, kept and gone", value=void),
     ]
 
 
@@ -251,16 +253,33 @@ async def _redis_is_back(stand: Stand) -> bool:
 
 
 async def _halves(stand: Stand) -> int:
-    """Count queue entries and appointments without a record, and open records without either."""
+    """Count queue entries without a record, and records that nobody will look at again."""
     store = stand.store
     count = 0
-    for index in (redis_keys.IMAGE_QUEUE, redis_keys.APPOINTMENTS):
-        for job_id in await store.zrange(index, 0, -1):
-            count += not await store.exists(redis_keys.job(job_id.decode()))
+    for job_id in await store.zrange(redis_keys.IMAGE_QUEUE, 0, -1):
+        count += not await store.exists(redis_keys.job(job_id.decode()))
     for job_id in await store.zrange(redis_keys.jobs_of("acme"), 0, -1):
         if await store.exists(redis_keys.job(job_id.decode())):
             count += await store.zscore(redis_keys.APPOINTMENTS, job_id) is None
     return count
+
+
+async def _void(stand: Stand) -> int:
+    """Let the worker keep the appointments whose job is not there; return how many there were.
+
+    The log may have been cut in the middle of taking a job in, which begins with its appointment.
+    """
+    ids = await stand.store.zrange(redis_keys.APPOINTMENTS, 0, -1)
+    void = [i for i in ids if not await stand.store.exists(redis_keys.job(i.decode()))]
+    if void:
+        await stand.store.zadd(redis_keys.APPOINTMENTS, dict.fromkeys(void, 0.0), xx=True)
+
+    async def gone() -> bool:
+        left = await stand.store.zrange(redis_keys.APPOINTMENTS, 0, -1)
+        return not set(left) & set(void)
+
+    await eventually(gone, within=20)
+    return len(void)
 
 
 async def failed_over(stand: Stand, scale: Scale) -> list[Measure]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
@@ -69,6 +69,16 @@ class Passage:
     places: int = 1
     tokens: tuple[str, ...] = ()
     probe: bool = False
+
+
+class Tended(NamedTuple):
+    """How many still wait before a gate, and when a place there comes free by itself, in seconds.
+
+    It does so only if its worker does not renew it, most likely since that has died.
+    """
+
+    waiting: int
+    frees_in: float | None
 
 
 class Traffic:
@@ -142,9 +152,9 @@ class Traffic:
         )
         return _condition(told) if told else None
 
-    async def tend(self, gate: Gate, tokens: Sequence[str] = (), *, probe: bool = False) -> int:
-        """Renew places, let in who waits, and return how many still do."""
-        waiting: int = await self._commands.eval(
+    async def tend(self, gate: Gate, tokens: Sequence[str] = (), *, probe: bool = False) -> Tended:
+        """Renew places, let in who waits, and return how the line stands then."""
+        waiting, ms = await self._commands.eval(
             scripts.TEND,
             [*redis_keys.gate(gate.name), *self._wake_keys],
             [
@@ -155,7 +165,7 @@ class Traffic:
                 *tokens,
             ],
         )
-        return waiting
+        return Tended(waiting, None if ms < 0 else ms / 1000)
 
     async def crowds(self, names: Sequence[str]) -> dict[str, Crowd]:
         """Return how the gates of these deployments stand, and who is at them."""

@@ -8,6 +8,7 @@ first. Places are renewed while their calls last, so they come free when a worke
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from worker.standby import LONGEST, Standby
 
 
 TICK = 0.5
+_LEAST_TICK = 0.05
 TRIP = 5.0
 CREDENTIAL_TRIP = 600.0
 LONGEST_HINT = 120.0
@@ -107,6 +109,7 @@ class _Known:
     tokens: dict[str, float] = field(default_factory=dict)
     probe: bool = False
     tended_at: float = 0.0
+    frees_at: float = math.inf
     standby: Standby = field(default_factory=Standby)
 
     def most_ahead(self, now: float) -> int:
@@ -276,10 +279,17 @@ class Permits:
 
     async def _tend(self) -> None:
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self._until_next())
             for known in tuple(self._known.values()):
                 with contextlib.suppress(Unavailable):
                     await self._tend_one(known, self._clock())
+
+    def _until_next(self) -> float:
+        """Return in how many seconds to tend again: when a dead worker leaves a place, if so."""
+        now = self._clock()
+        lines = (known for known in self._known.values() if now < known.room_until)
+        soon = (known.frees_at - now for known in lines if known.frees_at > now)
+        return min(TICK, max(min(soon, default=TICK), _LEAST_TICK))
 
     async def _tend_one(self, known: _Known, now: float) -> None:
         if known.well and now < known.watched_until:
@@ -289,8 +299,10 @@ class Permits:
         if has_room or ((known.tokens or known.probe) and is_due):
             known.tended_at = now
             held = tuple(known.tokens)
-            if await self._traffic.tend(known.gate, held, probe=known.probe):
+            tended = await self._traffic.tend(known.gate, held, probe=known.probe)
+            if tended.waiting:
                 known.room_until = now + _ROOM_NOTED
+            known.frees_at = now + (math.inf if tended.frees_in is None else tended.frees_in)
             known.tokens.update(
                 dict.fromkeys(known.tokens.keys() & set(held), now + self._traffic.lease)
             )
@@ -353,7 +365,9 @@ class Permits:
 
         After a stall of this worker a place may be somebody else's by now; it is not handed on.
         """
-        if self.condition(known.gate).state is not GateState.OPEN:
+        places = len(known.tokens) + len(held)
+        is_open = self.condition(known.gate).state is GateState.OPEN
+        if not is_open or known.standby.shares(places, known.gate.limit or 0):
             return tuple(held)
         late = self._clock() + self._traffic.lease / 4
         ours = [token for token, until in held.items() if until > late]

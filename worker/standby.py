@@ -26,6 +26,7 @@ class Standby:
         self._standing: deque[asyncio.Future[str]] = deque()
         self._taken: dict[str, float] = {}
         self._turned_away: dict[str, float] = {}
+        self._given = 0
 
     def took(self, seconds: float) -> None:
         """Note how long a call took."""
@@ -78,6 +79,11 @@ class Standby:
                 handed.set_result(token)
                 return True
         return False
+
+    def shares(self, places: int, limit: int) -> bool:
+        """Say whether the next place is for other workers: one in eight is while we have most."""
+        self._given += 1
+        return 2 * places > limit and self._given % 8 == 0
 
     def send_away(self) -> None:
         """Let those that stand ready ask for themselves: no place will be handed to them."""

@@ -73,6 +73,13 @@ class TrafficSuite:
         await asyncio.sleep(SHORT * 1.5)
         assert await mortal.ask([Wish(ONE)], "b", "run-b") is not None
 
+    async def test_it_is_known_when_a_place_comes_free_by_itself(self, traffic: Traffic) -> None:
+        assert (await traffic.tend(ONE)).frees_in is None
+        await passed(traffic, ONE, "first")
+        frees_in = (await traffic.tend(ONE)).frees_in
+        assert frees_in is not None
+        assert 9 < frees_in <= 10
+
     async def test_a_place_that_is_tended_stays_taken(self, mortal: Traffic) -> None:
         first = await passed(mortal, ONE, "a")
         for _ in range(6):
@@ -292,7 +299,7 @@ class TrafficSuite:
         await self.parked(jobs, queue, "b")
         await asyncio.sleep(SHORT * 1.5)
         assert await mortal.ask([Wish(ONE)], "stranger", "run-s") is None
-        assert await mortal.tend(ONE) == 0
+        assert (await mortal.tend(ONE)).waiting == 0
         assert [task for task, _ in (await queue.claim(10)).tasks] == ["b"]
 
     async def test_a_tenant_with_many_jobs_waits_beside_one_with_few(
@@ -389,9 +396,9 @@ class TrafficSuite:
     ) -> None:
         await traffic.report(ONE, Report(verdict=Verdict.PAUSE, seconds=0.2))
         await self.parked(jobs, queue, "b")
-        assert await traffic.tend(ONE) == 1
+        assert (await traffic.tend(ONE)).waiting == 1
         await asyncio.sleep(0.25)
-        assert await traffic.tend(ONE) == 0
+        assert (await traffic.tend(ONE)).waiting == 0
         assert [task for task, _ in (await queue.claim(10)).tasks] == ["b"]
 
     async def test_a_tripped_gate_lets_one_in_to_try_it_and_all_once_it_is_open(

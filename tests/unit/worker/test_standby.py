@@ -55,3 +55,9 @@ async def test_places_go_to_those_who_stand_in_their_order() -> None:
     standby.send_away()
     assert second.cancelled()
     assert not standby.hand("place")
+
+
+def test_whoever_has_most_places_leaves_some_to_others() -> None:
+    standby = brief()
+    assert [standby.shares(4, 7) for _ in range(16)].count(True) == 2
+    assert not any(standby.shares(3, 7) for _ in range(8))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.attempt import Cost
 from storage.delivery import (
     LONGEST_HINT,
     SCHEDULE,
@@ -18,7 +19,8 @@ from storage.delivery import (
 )
 from storage.endpoint import DisabledReason, EndpointId, WebhookEndpoint
 from storage.job import Job, JobId
-from tests.samples import NOW, a_job, an_endpoint
+from storage.outbox import created_us
+from tests.samples import NOW, a_job, a_picture, an_endpoint
 
 
 def delivery(*, tries: int = 0) -> Delivery:
@@ -197,6 +199,23 @@ def test_a_job_with_a_receiver_owes_one_delivery() -> None:
     assert (one.id, one.tenant, one.job_id, one.type) == ("msg_7", "acme", "job_1", "job.cancelled")
     assert (one.url, one.created_at, one.next_at) == ("https://example.com/hook", NOW + 5, NOW + 5)
     assert one.status is DeliveryStatus.PENDING
+
+
+def test_the_events_of_one_step_are_told_apart_by_their_time() -> None:
+    job = a_job(n=10, webhook_url="https://example.com/", webhook_events=("*",))
+    run = job.claimed("f", NOW).attempting("first", "sketch", "f", NOW)
+    pictures = [a_picture(index) for index in range(10)]
+    ended = run.progressed("f", pictures, Cost(0.05)).settled("f", NOW)
+    for now in (NOW, NOW + 0.1, NOW + 0.000_000_3, NOW + 1 / 3):
+        told = owed(job, ended, (an_endpoint(events=("*",)),), new_id, now)
+        mine = [one for one in told if one.endpoint_id is None]
+        assert [one.type for one in mine] == [
+            *("job.started", *["job.image_ready"] * 10, "job.succeeded")
+        ]
+        places = [created_us(one) for one in mine]
+        assert places == sorted(set(places))
+        assert {created_us(one) for one in told} == set(places)
+        assert told[-1].created_at - now < 0.001
 
 
 def test_a_job_without_a_receiver_owes_nothing() -> None:

@@ -2,7 +2,8 @@
 
 Two installations stand side by side. In one of them a tenant's endpoint takes connections and never
 answers, and a thousand messages are owed to it. Both are given the same load in turn, a short
-stretch at a time, so that whatever else the machine does meets both alike.
+stretch at a time, and the median of the stretches counts: what else the machine does in one of them
+is nobody's fault.
 """
 
 import asyncio
@@ -44,8 +45,8 @@ class Side:
     here: Installation
     clients: list[aiohttp.ClientSession] = field(default_factory=list)
     receivers: list[Receiver] = field(default_factory=list)
-    delivered: list[float] = field(default_factory=list)
-    picked_up: list[float] = field(default_factory=list)
+    delivered: list[list[float]] = field(default_factory=list)
+    picked_up: list[list[float]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     missing: int = 0
 
@@ -74,9 +75,10 @@ async def run() -> list[Row]:
 
 
 def _rows(plain: Side, burdened: Side, waiting: int, most: int) -> list[Row]:
-    ours, base = quantile(burdened.delivered, 0.99), quantile(plain.delivered, 0.99)
-    mine, theirs = quantile(burdened.picked_up, 0.99), quantile(plain.picked_up, 0.99)
+    ours, base = _usual(burdened.delivered, 0.99), _usual(plain.delivered, 0.99)
+    mine, theirs = _usual(burdened.picked_up, 0.99), _usual(plain.picked_up, 0.99)
     rate, bare = quantile(burdened.rates, 0.5), quantile(plain.rates, 0.5)
+    count = sum(len(stretch) for stretch in burdened.delivered)
     return [
         Row(
             what=f"{OWED} owed to one that hangs: still owed at the end, most tries at once",
@@ -85,7 +87,7 @@ def _rows(plain: Side, burdened: Side, waiting: int, most: int) -> list[Row]:
             good=most <= 4,
         ),
         Row(
-            what=f"others' deliveries ({len(burdened.delivered)}) p50 / p99 ms from event to taken",
+            what=f"others' deliveries ({count}) p50 / p99 ms from event to taken",
             ours=f"{_ms(burdened.delivered)} ({ours / base:.2f}x)",
             baseline=f"without it {_ms(plain.delivered)}",
             bar="p99 <= 2x",
@@ -95,17 +97,26 @@ def _rows(plain: Side, burdened: Side, waiting: int, most: int) -> list[Row]:
             what="image jobs meanwhile: pick-up p50 / p99 ms",
             ours=f"{_ms(burdened.picked_up)} ({mine / theirs:.2f}x)",
             baseline=f"without it {_ms(plain.picked_up)}",
+            bar="p99 <= 2x",
+            good=mine <= 2 * theirs,
         ),
         Row(
             what=f"image jobs meanwhile: jobs/s of bursts of {BURST}",
             ours=f"{rate:.0f} ({rate / bare:.0%})",
             baseline=f"without it {bare:.0f}",
+            bar=">= 80 %",
+            good=rate >= 0.8 * bare,
         ),
     ]
 
 
-def _ms(seconds: list[float]) -> str:
-    return f"{quantile(seconds, 0.5) * 1e3:.1f} / {quantile(seconds, 0.99) * 1e3:.1f}"
+def _usual(stretches: list[list[float]], share: float) -> float:
+    """Return a quantile as it is in the median of the stretches."""
+    return quantile([quantile(stretch, share) for stretch in stretches], 0.5)
+
+
+def _ms(stretches: list[list[float]]) -> str:
+    return f"{_usual(stretches, 0.5) * 1e3:.1f} / {_usual(stretches, 0.99) * 1e3:.1f}"
 
 
 @asynccontextmanager
@@ -190,8 +201,13 @@ async def _paced(side: Side, name: str) -> None:
         accepted[prompt] = time.time()
         await asyncio.sleep(max(0.0, begun + (number + 1) / RATE - time.monotonic()))
     await _told(side, sum(before) + PACED)
-    for receiver, first in zip(side.receivers, before, strict=True):
-        side.delivered += _latencies(receiver)[first:]
+    side.delivered.append(
+        [
+            latency
+            for receiver, first in zip(side.receivers, before, strict=True)
+            for latency in _latencies(receiver)[first:]
+        ]
+    )
     async with (
         aiohttp.ClientSession(side.here.upstream_url) as session,
         session.get("/_calls?model=gpt-image-2") as answer,
@@ -199,7 +215,7 @@ async def _paced(side: Side, name: str) -> None:
         calls = await answer.json()
         await session.delete("/_calls")
     started = {call["prompt"].split(" [[")[0]: call["started_at"] for call in calls}
-    side.picked_up += [max(started[prompt] - at, 0.0) for prompt, at in accepted.items()]
+    side.picked_up.append([max(started[prompt] - at, 0.0) for prompt, at in accepted.items()])
 
 
 async def _burst(side: Side, name: str) -> None:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from deploy import probe
 from storage import redis_keys
 from tests.faults.ledger import ENDED, Ledger, quantile
-from tests.faults.proxy import FINE, Line
+from tests.faults.proxy import FINE, HOLE, Line, Proxy, proxying
 from tests.faults.row import Measure, Row, Scale, judged, none, seconds
 from tests.faults.stand import SOON, Stand, eventually, freeze, resume
 from tests.processes import Program
@@ -285,17 +285,16 @@ async def _void(stand: Stand) -> int:
 async def failed_over(stand: Stand, scale: Scale) -> list[Measure]:
     """Kill Redis and go on with a replica that lags behind."""
     ledger = Ledger(stand, "F8")
-    async with _replica(stand) as (replica, port):
+    async with _replica(stand) as (line, port):
         await stand.add_worker(**SOON)
         early = [await ledger.submit(f"[[slow:4]] {SMALL}") for _ in range(6)]
         await stand.store.wait(1, 2000)
-        freeze(replica)
+        await line.become(HOLE)
         await asyncio.sleep(1.5)  # what is claimed now, the replica does not know
         late = [await ledger.submit(SMALL) for _ in range(4)]
         await ledger.ended(late, within=20)
         before = len(stand.receiver.messages)
         await stand.here.redis.kill()
-        resume(replica)
         promoted = Redis.from_url(
             stand.here.redis_url.replace(f":{stand.redis.target}/", f":{port}/")
         )
@@ -309,13 +308,14 @@ async def failed_over(stand: Stand, scale: Scale) -> list[Measure]:
         finally:
             await promoted.aclose()
     survivors = {job_id: job for job_id, job in jobs.items() if "status" in job}
+    lost = len(jobs) - len(survivors)
     ids_told = Counter(
         body["data"]["id"]
         for _, body in {m: (m, b) for m, b in stand.receiver.messages[before:]}.values()
     )
     return [
         Measure(what="jobs", value=len(jobs)),
-        Measure(what="lost with the lag, all from its window", value=len(jobs) - len(survivors)),
+        Measure(what="lost with the lag, all from its window", value=lost, least=1, most=len(late)),
         none("lost from before", sum(job_id not in survivors for job_id in early)),
         none("without an end", sum(j["status"] not in ENDED for j in survivors.values())),
         none("ends told twice since", sum(count > 1 for count in ids_told.values())),
@@ -333,33 +333,36 @@ async def _unrecorded(stand: Stand, ledger: Ledger, jobs: dict[str, Any]) -> int
 
 
 @asynccontextmanager
-async def _replica(stand: Stand) -> AsyncIterator[tuple[Program, int]]:
-    """Run a replica of the stand's Redis, and put the stand back onto its own Redis at the end."""
+async def _replica(stand: Stand) -> AsyncIterator[tuple[Proxy, int]]:
+    """Run a replica of the stand's Redis; return the line between them, and the replica's port.
+
+    At the end the stand is put back onto its own Redis.
+    """
     main, port = stand.redis.target, probe.free_port("127.0.0.1")
     folder = stand.here.folder / "replica"
     folder.mkdir(exist_ok=True)
     password = urlsplit(stand.here.redis_url).password
-    (folder / "redis.conf").write_text(
-        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\nmasterauth {password}\n"
-        f'dir "{folder}"\nappendonly yes\nappendfsync always\nsave ""\n'
-        f"replicaof 127.0.0.1 {main}\nloglevel warning\n"
-    )
     replica = Program(
         "replica",
         (stand.here.redis.command[0], str(folder / "redis.conf")),
         stand.here.redis.environment,
         stand.here.folder / "replica.log",
     )
-    await replica.start()
-    try:
-        await eventually(lambda: _follows(stand), within=20)
-        yield replica, port
-    finally:
-        resume(replica)
-        await replica.end(signal.SIGKILL)
-        stand.redis.target = stand.worker_redis.target = main
-        await stand.redis.cut()
-        await stand.worker_redis.cut()
+    async with proxying(main) as line:
+        (folder / "redis.conf").write_text(
+            f"bind 127.0.0.1\nport {port}\nrequirepass {password}\nmasterauth {password}\n"
+            f'dir "{folder}"\nappendonly yes\nappendfsync always\nsave ""\n'
+            f"replicaof 127.0.0.1 {line.port}\nloglevel warning\n"
+        )
+        await replica.start()
+        try:
+            await eventually(lambda: _follows(stand), within=20)
+            yield line, port
+        finally:
+            await replica.end(signal.SIGKILL)
+            stand.redis.target = stand.worker_redis.target = main
+            await stand.redis.cut()
+            await stand.worker_redis.cut()
 
 
 async def _follows(stand: Stand) -> bool:

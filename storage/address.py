@@ -218,3 +218,8 @@ def _address_of(url: URL, param: str) -> Address | None:
     if len(host) > MAX_HOST or not all(map(LABEL.fullmatch, labels)):
         raise Invalid("The URL must name a valid host.", param=param)
     return IPv4Address("127.0.0.1") if labels[-1] == "localhost" else None
+
+
+def without_query(url: str) -> str:
+    """Return a URL as others than its receiver may know it: its query may be a password."""
+    return url.partition("#")[0].partition("?")[0]

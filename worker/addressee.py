@@ -6,12 +6,13 @@ endpoints are told of it in the same step.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import orjson
 import structlog
 
+from storage.address import without_query
 from storage.delivery import ENDPOINT_DELETED, ENDPOINT_DISABLED, Delivery, Try, notices
 from storage.endpoint import EndpointId, WebhookEndpoint
 from storage.endpoints import Endpoints
@@ -106,8 +107,9 @@ class Addressees:
                 reason=after.disabled_reason,
             )
             now = self._clock()
+            shown = replace(after, url=without_query(after.url))
             every = await self._through(lambda: self._endpoints.all(before.tenant))
-            data = orjson.dumps(endpoint_document(after, now)).decode()
+            data = orjson.dumps(endpoint_document(shown, now)).decode()
             owing = notices(after, every, data, new_delivery_id, now)
         written = await self._through(lambda: self._endpoints.swap(before, after, owing=owing))
         return written is not None

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from storage.address import without_query
 from storage.delivery import Delivery
 from storage.document import Linked, image_document, job_document
 from storage.job import Job
@@ -54,6 +55,8 @@ def _data(
     if job is None:
         return {"id": delivery.job_id, "object": "job", "deleted": True}
     document = job_document(job, links, with_prompt=with_prompt)
+    if delivery.endpoint_id is not None and job.webhook_url is not None:
+        document["webhook_url"] = without_query(job.webhook_url)
     for image in job.images:
         if image.index == delivery.image:
             document["image"] = image_document(job, image, links, with_prompt=with_prompt)

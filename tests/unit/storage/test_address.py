@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.address import Allowance, check_url, embedded, is_public, parse_address
+from storage.address import (
+    Allowance,
+    check_url,
+    embedded,
+    is_public,
+    parse_address,
+    without_query,
+)
 from storage.errors import Invalid
 
 
@@ -373,3 +380,8 @@ def test_whatever_is_written_is_read_or_refused(text: str) -> None:
             continue
         assert url.scheme == "https"
         assert url.raw_host
+
+
+@pytest.mark.parametrize("rest", ["", "?a=b", "?a=b#c?d", "#c?d", "??"])
+def test_a_url_is_shown_to_others_without_what_follows_its_path(rest: str) -> None:
+    assert without_query("https://example.com/a/b" + rest) == "https://example.com/a/b"

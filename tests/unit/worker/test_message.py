@@ -81,6 +81,12 @@ def test_a_job_that_was_deleted_is_named_and_no_more() -> None:
     assert told(None)["data"] == {"id": "job_1", "object": "job", "deleted": True}
 
 
+def test_the_query_of_a_jobs_own_receiver_is_shown_to_nobody_else() -> None:
+    job = replace(a_job(), webhook_url="https://receiver.example/hook?token=pass")
+    assert told(job)["data"]["webhook_url"] == "https://receiver.example/hook"
+    assert told(job, endpoint_id=None)["data"]["webhook_url"] == job.webhook_url
+
+
 # -- what is too long ------------------------------------------------------------------------------
 
 

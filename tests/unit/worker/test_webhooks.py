@@ -422,7 +422,7 @@ async def test_nothing_is_sent_to_an_endpoint_that_was_disabled(post: Post) -> N
 
 async def test_an_endpoint_that_is_gone_is_disabled_and_the_others_are_told(post: Post) -> None:
     async with Loopback(replying("410 Gone")) as server, Loopback(replying("200 OK")) as other:
-        await post.register(server.url)
+        await post.register(server.url + "/hook?token=pass")
         delivery = await post.owe(None)
         await post.register(other.url, "we_2", events=("webhook_endpoint.disabled",))
         assert await post.sender.run(delivery.id) == Settled()
@@ -433,6 +433,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_the_others_are_told(post
     message = orjson.loads(other.requests[0][1])
     assert message["type"] == "webhook_endpoint.disabled"
     assert (message["data"]["id"], message["data"]["disabled_reason"]) == ("we_1", "gone")
+    assert message["data"]["url"] == server.url + "/hook", "its query may be a password"
     assert "secret" not in message["data"]
 
 

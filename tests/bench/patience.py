@@ -14,19 +14,20 @@ import orjson
 
 from tests.bench.table import Row
 from tests.impatient import impatient
-from tests.processes import installed
+from tests.processes import CATALOG, installed
 
 
 CUT = 100.0
 SLOW = 600
 GENERATIONS = "/v1/images/generations"
+PATIENT = CATALOG.replace("timeout = 30", f"timeout = {2 * SLOW}")
 
 
 async def run() -> list[Row]:
     """Hold a plain call, a streamed one and one that would rather have a job, side by side."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            installed(Path(folder)) as here,
+            installed(Path(folder), catalog=PATIENT) as here,
             impatient(here.url, CUT) as url,
             aiohttp.ClientSession(
                 url,

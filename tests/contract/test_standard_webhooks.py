@@ -134,7 +134,7 @@ class Owner:
         self._ear.messages.clear()
         asked = {"prompt": "fox 🦊", "size": "64x64", "webhook_events": ["*"]}
         await self._post("/v1/jobs", {**asked, "webhook_url": self._ear.url + "/own"})
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             while sum(map(len, self._ear.messages.values())) < 8:
                 await asyncio.sleep(0.05)
         return {path: list(messages) for path, messages in self._ear.messages.items()}

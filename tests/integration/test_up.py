@@ -124,7 +124,7 @@ def test_the_catcher_shows_what_the_curl_that_it_prints_brings(up: Callable[...,
         _, shown = running.ask("GET", "/messages", at=running.ready["catcher_url"])
         return len(shown["messages"]) == 4 and shown["messages"]
 
-    messages = wait_for(told, within=15)
+    messages = wait_for(told, within=30)
     assert [one["type"] for one in messages] == [
         *("job.queued", "job.started", "job.image_ready", "job.succeeded")
     ]

@@ -9,9 +9,10 @@ from typing import Any
 import aiohttp
 import psutil
 
-from tests.faults.ledger import ENDED, Ledger, quantile
+from tests.faults.ledger import Ledger, quantile
 from tests.faults.row import Measure, Row, Scale, judged, none, seconds
 from tests.faults.stand import SOON, Stand
+from tests.faults.verdict import ENDED
 
 
 SMALL = "[[bytes:4000]]"

@@ -19,55 +19,11 @@ import orjson
 
 from storage import redis_keys
 from tests.faults.stand import Stand
+from tests.faults.verdict import ENDED, Evidence, Verdict, verdict
 
 
-ENDED = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
-_UNMOVED = ("status", "finished_at", "error", "images")
-_PROMISES = (
-    "lost",
-    "unended",
-    "moved",
-    "untold",
-    "told_twice",
-    "told_wrong",
-    "unrecorded_calls",
-    "dangling",
-    "left",
-)
 _AT_ONCE = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How many jobs broke each promise; every figure but the first three should be 0.
-
-    `dangling` counts images that a record promises and nobody can fetch, `left` queue entries of
-    jobs that have ended, `orphans` objects that no record names: those are allowed, and swept.
-    """
-
-    jobs: int
-    outcomes: Counter[str]
-    orphans: int
-    lost: int
-    unended: int
-    moved: int
-    untold: int
-    told_twice: int
-    told_wrong: int
-    unrecorded_calls: int
-    dangling: int
-    left: int
-
-    @property
-    def broken(self) -> int:
-        """Return how many promises were broken."""
-        return sum(getattr(self, name) for name in _PROMISES)
-
-    def __str__(self) -> str:
-        broken = [f"{name} {count}" for name in _PROMISES if (count := getattr(self, name))]
-        ended = ", ".join(f"{count} {status}" for status, count in sorted(self.outcomes.items()))
-        return f"{self.jobs} jobs ({ended}){': ' + ', '.join(broken) if broken else ''}"
 
 
 @dataclass
@@ -182,35 +138,22 @@ class Ledger:
         jobs = await self.ended(within=within)
         if hooks:
             await self.told(within=within)
-        lost = {i for i, job in jobs.items() if "status" not in job}
-        open_ = {i for i, job in jobs.items() if i not in lost and job["status"] not in ENDED}
-        again = dict(zip(jobs, await self._all(list(jobs)), strict=True))
         messages: dict[str, list[tuple[str, str]]] = {}
         for message_id, body in self.stand.receiver.messages:
             messages.setdefault(body["data"]["id"], []).append((message_id, body["type"]))
-        told = {i: messages.get(i, []) for i in jobs}
         calls = Counter(call["prompt"] for call in await self.stand.calls(containing=self.name))
-        return Verdict(
-            jobs=len(jobs),
-            outcomes=Counter(str(job.get("status")) for job in jobs.values()),
-            orphans=await self._orphans(jobs),
-            lost=len(lost),
-            unended=len(open_),
-            moved=sum(_moved(job, again[i]) for i, job in jobs.items()),
-            untold=sum(not told[i] for i in jobs.keys() - lost) if hooks else 0,
-            told_twice=sum(len({m for m, _ in told[i]}) > 1 for i in jobs),
-            told_wrong=sum(
-                any(kind != f"job.{job['status']}" for _, kind in told[i])
-                for i, job in jobs.items()
-                if i not in lost
-            ),
-            unrecorded_calls=sum(
-                max(calls[self.prompts[i]] - len(job.get("attempts", ())), 0)
-                for i, job in jobs.items()
-                if i not in lost
-            ),
-            dangling=sum(await self._each(self._dangling, list(jobs.values()))),
-            left=await self._left(jobs.keys() - open_),
+        over = [i for i, job in jobs.items() if job.get("status", "succeeded") in ENDED]
+        return verdict(
+            Evidence(
+                jobs=jobs,
+                again=dict(zip(jobs, await self._all(list(jobs)), strict=True)),
+                told={i: messages.get(i, []) for i in jobs},
+                hooks=hooks,
+                calls={i: calls[self.prompts[i]] for i in jobs},
+                orphans=await self._orphans(jobs),
+                dangling=sum(await self._each(self._dangling, list(jobs.values()))),
+                left=await self._left(over),
+            )
         )
 
     async def _all(self, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -251,17 +194,6 @@ class Ledger:
             pipe.exists(redis_keys.payload(job_id))
         found = await pipe.execute() if listed else []
         return len([entry for entry in found if entry])
-
-
-def _moved(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Say whether a job changed after its end; links are signed anew at each look."""
-    return any(_plain(before.get(name)) != _plain(after.get(name)) for name in _UNMOVED)
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return [{k: v for k, v in one.items() if not k.startswith("url")} for one in value]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

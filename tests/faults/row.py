@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tests.faults.ledger import Verdict
 from tests.faults.stand import Stand
+from tests.faults.verdict import Verdict
 
 
 class NotRun(Exception):

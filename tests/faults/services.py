@@ -13,9 +13,10 @@ import psutil
 
 from storage import queue, redis_keys
 from tests.faults.crew import crewed
-from tests.faults.ledger import ENDED, Ledger, quantile
+from tests.faults.ledger import Ledger, quantile
 from tests.faults.row import Measure, Row, Scale, judged, none, seconds
 from tests.faults.stand import SOON, Stand, eventually
+from tests.faults.verdict import ENDED
 
 
 SMALL = "[[bytes:4000]]"

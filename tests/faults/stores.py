@@ -16,10 +16,11 @@ from redis.asyncio import Redis
 
 from deploy import probe
 from storage import redis_keys
-from tests.faults.ledger import ENDED, Ledger, quantile
+from tests.faults.ledger import Ledger, quantile
 from tests.faults.proxy import FINE, HOLE, Line, Proxy, proxying
 from tests.faults.row import Measure, Row, Scale, judged, none, seconds
 from tests.faults.stand import SOON, Stand, eventually, freeze, resume
+from tests.faults.verdict import ENDED
 from tests.processes import Program
 
 

@@ -34,6 +34,11 @@ class Fault:
     waits: bool = False
     """Whether only the clock ends it."""
 
+    @property
+    def is_large(self) -> bool:
+        """Say whether it is a body without end."""
+        return "huge" in self.tokens or "bomb" in self.tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:

@@ -7,6 +7,7 @@ import asyncio
 import sys
 
 from tests.bench import (
+    answers,
     batch,
     cost,
     hostile,
@@ -33,6 +34,7 @@ PARTS = {
     "hostile": hostile.run,
     "sharing": sharing.run,
     "webhooks": webhooks.run,
+    "answers": answers.run,
 }
 LONG = {"patience": patience.run}
 

@@ -45,6 +45,7 @@ _NOTHING_GIVEN: Given = ((), None)
 _LAST_WORDS = 5.0
 _NEWER_WAIT = 5.0  # for a worker of the version that wrote the record
 _MOST_ATTEMPTS = 5
+_LONGEST_PARK = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,10 +303,15 @@ class Executor:
         return Settled()
 
     async def _park(self, run: Run, called: Called) -> Outcome:
-        """Give the job back while the upstream works on a task that is known by its id."""
-        await run.write(lambda job: job.handed_over(run.fence, self._clock()))
+        """Give the job back while the upstream works on a task that is known by its id.
+
+        It is asked again ever more slowly: a result that cannot be had may be costly to ask for.
+        """
+        going, now = run.job.open_attempt, self._clock()
+        await run.write(lambda job: job.handed_over(run.fence, now))
         hint = called.error.retry_after if called.error is not None else None
-        return Again(hint or 2 * FIRST_BACKOFF)
+        age = 0.0 if going is None else now - going.started_at
+        return Again(hint or min(max(2 * FIRST_BACKOFF, age / 2), _LONGEST_PARK))
 
     async def _fail(self, run: Run) -> Outcome:
         """End a job that met a fault of ours; the images it has are kept."""

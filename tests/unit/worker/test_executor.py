@@ -456,6 +456,23 @@ async def test_a_fault_while_going_on_with_a_task_does_not_submit_it_again(
     assert (len(painter.orders), painter.resumed) == (1, ["task-0", "task-0"])
 
 
+async def test_a_task_whose_result_cannot_be_had_is_asked_for_ever_more_slowly(
+    shop: Workshop,
+) -> None:
+    job = await shop.added(a_job(on_unknown=OnUnknown.FAIL))
+    lost = refuse(BROKEN, unknown=True)
+    painter = TaskPainter(submit("task", lost), *[lost] * 30)
+    patient = a_deployment(timeout=300.0)
+    executor, waits = shop.executor(painter, deployments=[patient]), list[float]()
+    while isinstance(ended := await executor.run(job.id), Again):
+        waits.append(ended.after)
+        shop.clock.advance(ended.after)
+    assert waits[0] == 1.0
+    assert waits == sorted(waits)
+    assert max(waits) == 60.0
+    assert len(painter.resumed) < 30
+
+
 async def test_a_task_that_the_upstream_ended_in_failure_is_over(shop: Workshop) -> None:
     job = await shop.added(a_job())
     painter = TaskPainter(submit("task", refuse(MODERATED)))

@@ -40,7 +40,7 @@ _HINTED: Final = frozenset(
     {FailureCode.RATE_LIMITED, FailureCode.OVERLOADED, FailureCode.UPSTREAM_ERROR}
 )
 _LARGE_PIXELS: Final = 4_194_304
-_TIER_PIXELS: Final = {"4K": 16_777_216}
+_TIER_PIXELS: Final = {"3K": 9_437_184, "4K": 16_777_216}
 
 
 class Upstream:
@@ -169,19 +169,22 @@ class Upstream:
         if body.get("error") and not body.get("data"):
             raise self.refusal(answer.status, answer.headers, body, prompt=prompt)
 
-    async def picture(self, url: str, *, revised_prompt: str | None = None) -> Picture | Failure:
+    async def picture(
+        self, url: str, *, limit: int, revised_prompt: str | None = None
+    ) -> Picture | Failure:
         """Return the picture that an answer's `url` carries or leads to, or why there is none.
 
         A path, or a URL of the deployment's own host, is asked for at that host; any other URL is
         foreign and fetched without the key through the guarded door. The picture is made and paid
-        by now, so a fetch that failed in passing is tried again.
+        by now, so a fetch that failed in passing is tried again. Its file has at most `limit`
+        bytes.
         """
         if wire.is_data_url(url):
             return decoded(url, revised_prompt=revised_prompt)
         for number in range(FETCH_TRIES):
             await asyncio.sleep(FETCH_PAUSE * number)
             try:
-                answer = await self._get(url)
+                answer = await self._get(url, limit)
             except (Refused, TimedOut, TooBig):
                 break
             except WebError:
@@ -193,7 +196,7 @@ class Upstream:
         message = "The upstream's image could not be fetched."
         return Failure(code=FailureCode.UPSTREAM_ERROR, message=message)
 
-    async def _get(self, url: str) -> Answer:
+    async def _get(self, url: str, limit: int) -> Answer:
         base = URL(self._base)
         try:
             target = base.join(URL(url))
@@ -201,12 +204,12 @@ class Upstream:
         except ValueError:
             raise Refused from None
         if not own:
-            return await self._web.fetch_foreign(url, limit=wire.MAX_PICTURE, timeout=FETCH_SECONDS)
+            return await self._web.fetch_foreign(url, limit=limit, timeout=FETCH_SECONDS)
         return await self._web.call(
             "GET",
             str(target),
             headers=None if URL(url).absolute else self._headers,
-            limit=wire.MAX_PICTURE,
+            limit=limit,
             timeout=FETCH_SECONDS,
         )
 
@@ -249,9 +252,17 @@ def room(order: Order, *, previews: int = 0) -> int:
     That is what the pixels weigh uncompressed, and never less than for four megapixels: an upstream
     may draw larger than asked.
     """
-    pixels = max(_LARGE_PIXELS, (order.width or 0) * (order.height or 0))
-    pixels = max(pixels, _TIER_PIXELS.get(order.resolution or "", 0))
-    return min(LIMIT, MIB + (order.n + previews) * pixels * 16 // 3)
+    return min(LIMIT, MIB + (order.n + previews) * _pixels(order) * 16 // 3)
+
+
+def file_room(order: Order) -> int:
+    """Return how many bytes the file of one picture of `order` may have, by the same measure."""
+    return min(wire.MAX_PICTURE, MIB + _pixels(order) * 4)
+
+
+def _pixels(order: Order) -> int:
+    asked = (order.width or 0) * (order.height or 0)
+    return max(_LARGE_PIXELS, asked, _TIER_PIXELS.get(order.resolution or "", 0))
 
 
 async def events(stream: Stream, *, limit: int) -> AsyncIterator[dict[str, Any]]:

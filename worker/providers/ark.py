@@ -23,7 +23,7 @@ from worker.complaint import Complaint, code_of
 from worker.fields import fields
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, events, request_id, room
+from worker.upstream import Upstream, events, file_room, request_id, room
 from worker.web import Answer
 
 
@@ -138,7 +138,7 @@ class Ark:
         if text := wire.at(item, "b64_json", kind=str):
             return decoded(text)
         if url := wire.at(item, "url", kind=str):
-            return await self._upstream.picture(url)
+            return await self._upstream.picture(url, limit=file_room(order))
         return NO_IMAGE
 
 

@@ -23,7 +23,7 @@ from worker.fields import fields
 from worker.polling import Polling, Ticket
 from worker.provider import Order, Progress, ProviderError, Reply, Tools
 from worker.reply import replied
-from worker.upstream import MIB, Upstream
+from worker.upstream import MIB, Upstream, file_room
 
 
 CREDIT: Final = 0.01
@@ -96,7 +96,7 @@ class BFL:
                 outcome_unknown=status == "Task not found",
             )
         sample = wire.at(body, "result", "sample", kind=str)
-        outcomes = [await self._upstream.picture(sample)] if sample else []
+        outcomes = [await self._upstream.picture(sample, limit=file_room(order))] if sample else []
         return replied(order, outcomes, cost=ticket.cost, upstream_id=str(ticket))
 
     async def _fields(self, order: Order) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from worker.polling import Polling, Ticket
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import NO_IMAGE, decoded, replied
 from worker.sse import sse
-from worker.upstream import Upstream, room
+from worker.upstream import Upstream, file_room, room
 
 
 TASK_PATH: Final = "/tasks/{id}"
@@ -181,7 +181,7 @@ class ChatRelay:
                 if reference in tried:
                     continue
                 tried.add(reference)
-                outcome = await self._fetched(reference)
+                outcome = await self._fetched(reference, order)
                 if isinstance(outcome, Failure):
                     failure = failure or outcome
                     continue
@@ -192,10 +192,10 @@ class ChatRelay:
                 return _largest(list(found.values()), order.n), None
         return [], failure
 
-    async def _fetched(self, reference: str) -> Picture | Failure:
+    async def _fetched(self, reference: str, order: Order) -> Picture | Failure:
         """Return the picture behind a reference; a page or a text is none."""
         if reference.startswith(("http://", "https://")):
-            outcome = await self._upstream.picture(reference)
+            outcome = await self._upstream.picture(reference, limit=file_room(order))
         else:
             outcome = decoded("".join(reference.split()))
         if isinstance(outcome, Picture) and _area(outcome) == 0:

@@ -33,7 +33,7 @@ from worker.complaint import Complaint, code_of
 from worker.polling import Polling, Ticket
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import replied
-from worker.upstream import MIB, Upstream
+from worker.upstream import MIB, Upstream, file_room
 from worker.workflow import Unfilled, filled, read
 
 
@@ -141,14 +141,15 @@ class ComfyUI:
             raise ProviderError(message, code=FailureCode.UPSTREAM_ERROR)
         if wire.at(entry, "status", "status_str", kind=str) == "error":
             raise ProviderError(_why(entry), code=FailureCode.UPSTREAM_ERROR)
-        outcomes = [await self._view(image) for image in _outputs(entry)[: order.n]]
+        outcomes = [await self._view(image, order) for image in _outputs(entry)[: order.n]]
         return replied(order, outcomes, upstream_id=str(ticket))
 
-    async def _view(self, image: Mapping[str, Any]) -> Picture | Failure:
+    async def _view(self, image: Mapping[str, Any], order: Order) -> Picture | Failure:
+        limit = 2 * file_room(order)  # a graph may enlarge
         params = {name: str(image.get(name, "")) for name in ("filename", "subfolder", "type")}
         try:
             answer = await self._polling.insist(
-                lambda: self._upstream.call("GET", "/view", params=params, limit=wire.MAX_PICTURE)
+                lambda: self._upstream.call("GET", "/view", params=params, limit=limit)
             )
         except ProviderError:
             return _UNFETCHED

@@ -24,7 +24,7 @@ from worker.fields import fields
 from worker.polling import Polling, Ticket
 from worker.provider import Order, Picture, Progress, Reply, Tools
 from worker.reply import replied
-from worker.upstream import MIB, Upstream
+from worker.upstream import MIB, Upstream, file_room
 
 
 FAMILY: Final = "fal.run"
@@ -93,17 +93,17 @@ class Fal:
             body = await self._polling.get(ticket.result_url)
         else:
             body = await self._polling.insist(lambda: self._polling.get(ticket.result_url))
-        return replied(order, await self._outcomes(body, order.n), upstream_id=str(ticket))
+        return replied(order, await self._outcomes(body, order), upstream_id=str(ticket))
 
-    async def _outcomes(self, body: Mapping[str, Any], n: int) -> list[Picture | Failure]:
+    async def _outcomes(self, body: Mapping[str, Any], order: Order) -> list[Picture | Failure]:
         items = wire.items_at(body, "images") or [wire.at(body, "image", kind=dict) or {}]
         flags = wire.at(body, "has_nsfw_concepts", kind=list) or []
         outcomes: list[Picture | Failure] = []
-        for number, item in enumerate(items[:n]):
+        for number, item in enumerate(items[: order.n]):
             if number < len(flags) and flags[number] is True:
                 outcomes.append(_WITHHELD)
             elif url := wire.at(item, "url", kind=str):
-                outcomes.append(await self._upstream.picture(url))
+                outcomes.append(await self._upstream.picture(url, limit=file_room(order)))
         return outcomes
 
     async def _fields(self, order: Order) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from worker.provider import (
     Tools,
 )
 from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, events, request_id, room
+from worker.upstream import Upstream, events, file_room, request_id, room
 from worker.web import Answer
 
 
@@ -166,18 +166,18 @@ class OpenAI:
     async def _read(self, answer: Answer, order: Order) -> Reply:
         body, lifted = self._upstream.read_large(answer, "b64_json", prompt=order.prompt)
         items = wire.items_at(body, "data")[: order.n]
-        outcomes = await asyncio.gather(*(self._picture(item, lifted) for item in items))
+        outcomes = await asyncio.gather(*(self._picture(item, lifted, order) for item in items))
         upstream_id = request_id(answer.headers)
         return replied(order, outcomes, usage=_usage(body), upstream_id=upstream_id)
 
     async def _picture(
-        self, item: Mapping[str, Any], lifted: Sequence[memoryview]
+        self, item: Mapping[str, Any], lifted: Sequence[memoryview], order: Order
     ) -> Picture | Failure:
         revised = wire.at(item, "revised_prompt", kind=str) or None
         if text := wire.large_at(item, lifted, "b64_json"):
             return decoded(text, revised_prompt=revised)
         if url := wire.at(item, "url", kind=str):
-            return await self._upstream.picture(url, revised_prompt=revised)
+            return await self._upstream.picture(url, limit=file_room(order), revised_prompt=revised)
         return NO_IMAGE
 
 

@@ -28,7 +28,7 @@ from worker.complaint import Complaint, code_of
 from worker.fields import fields
 from worker.provider import Order, Progress, ProviderError, Reply, Tools
 from worker.reply import BROKEN_OFF, NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, events, room
+from worker.upstream import Upstream, events, file_room, room
 from worker.web import Answer
 
 
@@ -104,7 +104,10 @@ class OpenRouter:
         ended = whole is not None or bool(said.finish)
         return replied(
             order,
-            [await self._upstream.picture(url) for url in said.urls[: order.n]],
+            [
+                await self._upstream.picture(url, limit=file_room(order))
+                for url in said.urls[: order.n]
+            ],
             missing=self._missing(said, order) if ended else lost,
             usage=said.usage,
             cost=said.cost,

@@ -31,7 +31,7 @@ from worker.fields import fields
 from worker.polling import Polling, Ticket
 from worker.provider import Order, Progress, ProviderError, Reply, Tools
 from worker.reply import NO_IMAGE, replied
-from worker.upstream import MIB, Upstream
+from worker.upstream import MIB, Upstream, file_room
 
 
 FAMILY: Final = "replicate.com"
@@ -89,7 +89,9 @@ class Replicate:
         output = body.get("output")
         urls = [output] if isinstance(output, str) else wire.at(body, "output", kind=list) or []
         outcomes = [
-            await self._upstream.picture(url) if isinstance(url, str) else NO_IMAGE
+            await self._upstream.picture(url, limit=file_room(order))
+            if isinstance(url, str)
+            else NO_IMAGE
             for url in urls[: order.n]
         ]
         return replied(order, outcomes, upstream_id=str(ticket))

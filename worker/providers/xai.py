@@ -20,7 +20,7 @@ from worker.complaint import Complaint, code_of
 from worker.fields import fields
 from worker.provider import Order, Picture, Progress, ProviderError, Reply, Tools
 from worker.reply import NO_IMAGE, decoded, replied
-from worker.upstream import Upstream, request_id, room
+from worker.upstream import Upstream, file_room, request_id, room
 
 
 TICKS: Final = 10_000_000_000
@@ -59,7 +59,7 @@ class XAI:
         ticks = wire.number_at(body, "usage", "cost_in_usd_ticks")
         return replied(
             order,
-            [await self._outcome(item) for item in items[: order.n]],
+            [await self._outcome(item, order) for item in items[: order.n]],
             cost=None if ticks is None else ticks / TICKS,
             upstream_id=request_id(answer.headers),
         )
@@ -83,14 +83,14 @@ class XAI:
             asked |= {"image": sources[0]} if len(sources) == 1 else {"images": sources}
         return fields(asked, self._body, order.options, reserved=_RESERVED)
 
-    async def _outcome(self, item: Mapping[str, Any]) -> Picture | Failure:
+    async def _outcome(self, item: Mapping[str, Any], order: Order) -> Picture | Failure:
         if item.get("respect_moderation") is False:
             return _WITHHELD
         revised = wire.at(item, "revised_prompt", kind=str) or None
         if text := wire.at(item, "b64_json", kind=str):
             return decoded(text, revised_prompt=revised)
         if url := wire.at(item, "url", kind=str):
-            return await self._upstream.picture(url, revised_prompt=revised)
+            return await self._upstream.picture(url, limit=file_room(order), revised_prompt=revised)
         return NO_IMAGE
 
 

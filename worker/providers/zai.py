@@ -23,7 +23,7 @@ from worker.fields import fields
 from worker.polling import Polling, Ticket
 from worker.provider import Order, Progress, ProviderError, Reply, Tools
 from worker.reply import NO_IMAGE, replied
-from worker.upstream import MIB, Upstream
+from worker.upstream import MIB, Upstream, file_room
 
 
 _RESERVED: Final = frozenset({"model", "prompt", "size", "request_id"})
@@ -113,7 +113,11 @@ class ZAI:
         severe = any(wire.at(item, "level", kind=int) == 0 for item in found)
         return replied(
             order,
-            [await self._upstream.picture(url) for url in urls[: order.n] if url],
+            [
+                await self._upstream.picture(url, limit=file_room(order))
+                for url in urls[: order.n]
+                if url
+            ],
             missing=_WITHHELD if severe else NO_IMAGE,
             upstream_id=upstream_id,
             adaptations=_adaptations(order),

@@ -134,20 +134,20 @@ class TestCalls:
 class TestPictures:
     async def test_the_key_goes_to_a_path_only(self, server: Server, upstream: Upstream) -> None:
         for url in ("/picture", f"{server.url}/picture", f"{server.url}/away"):
-            await upstream.picture(url)
+            await upstream.picture(url, limit=MIB)
         assert server.calls == [("/picture", True), ("/picture", False), ("/away", False)]
 
     async def test_a_picture_elsewhere_is_followed_there_without_the_key(
         self, server: Server, upstream: Upstream
     ) -> None:
-        outcome = await upstream.picture(f"{server.elsewhere}/away", revised_prompt="r")
+        outcome = await upstream.picture(f"{server.elsewhere}/away", limit=MIB, revised_prompt="r")
         assert outcome == Picture(data=b"picture", revised_prompt="r")
         assert server.calls == [("/away", False), ("/picture", False)]
 
     async def test_a_picture_that_is_paid_for_is_asked_for_again(
         self, server: Server, upstream: Upstream
     ) -> None:
-        outcome = await upstream.picture(f"{server.url}/busy", revised_prompt="r")
+        outcome = await upstream.picture(f"{server.url}/busy", limit=MIB, revised_prompt="r")
         assert outcome == Picture(data=b"picture", revised_prompt="r")
         assert len(server.calls) == 3
 
@@ -166,7 +166,7 @@ class TestPictures:
     async def test_a_picture_that_cannot_be_had_is_a_failure(
         self, upstream: Upstream, url: str
     ) -> None:
-        outcome = await upstream.picture(url)
+        outcome = await upstream.picture(url, limit=MIB)
         assert isinstance(outcome, Failure)
         assert outcome.code is FailureCode.UPSTREAM_ERROR
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.ask.abilities import Ability, abilities, table
+from tests.ask.deployments import PLACES
+from tests.ask.hostility import WAYS, deployments
+from worker.providers import PROVIDERS
 
 
 README = Path(__file__).resolve().parents[4] / "README.md"
@@ -22,6 +25,13 @@ def test_the_table_of_providers_says_what_they_can(found: list[Ability]) -> None
     shown = re.search(r"^\| provider \|.*?(?=\n\n)", README.read_text(), re.DOTALL | re.MULTILINE)
     assert shown is not None
     assert shown[0] == table(found)
+
+
+def test_no_provider_is_left_out() -> None:
+    others = set(PROVIDERS) - {"sketch"}
+    assert set(PLACES) == others
+    ways = {way.deployment for way in WAYS.values()}
+    assert {one.provider for one in deployments("http://x").values() if one.name in ways} == others
 
 
 @pytest.mark.timeout(60)

@@ -1,0 +1,1 @@
+"""Claims about `tests.faults`, which says whether faults are survived."""

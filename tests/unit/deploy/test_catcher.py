@@ -12,8 +12,10 @@ from aiohttp.test_utils import TestServer
 from deploy.catcher.app import LARGEST, make_app
 from deploy.catcher.inbox import KEPT
 from deploy.catcher.keyholder import SELDOM, Keyholder
+from deploy.catcher.verdict import MOST
 from tests.desk import API_KEY, BODY, Client, Darkroom, Desk, a_key
 from tests.doubles import Clock
+from worker import signing
 
 
 Start: TypeAlias = Callable[..., Awaitable[Desk]]
@@ -93,6 +95,15 @@ async def test_what_was_tampered_with_or_is_old_is_refused_and_shown_as_such(
     assert (message["status"], message["answered"]) == ("refused", 401)
     assert message["reason"]
     assert (message["type"], message["about"]) == (None, None), "it is not taken at its word"
+
+
+async def test_of_very_many_signatures_only_the_first_are_looked_at(desk: Desk) -> None:
+    signed = signing.headers("msg_1", BODY, [desk.darkroom.own[1]], time.time())
+    mine, stamp = signed["webhook-signature"].split(" ")[-1], signed["webhook-timestamp"]
+    for others, status in ((MOST - 1, 204), (MOST, 401)):
+        padded = " ".join(["v1a," + "A" * 86 + "=="] * others + [mine])
+        sent = await desk.post(webhook_timestamp=stamp, webhook_signature=padded)
+        assert sent == status
 
 
 async def test_a_message_of_another_tenant_is_refused(desk: Desk) -> None:

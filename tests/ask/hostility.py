@@ -51,6 +51,8 @@ class Way:
     moderates: bool = True
     by_url: bool = False
     tasks: bool = False
+    names_tasks: bool = False
+    """Whether the id of a task is ours, so that one with a lost answer is found again."""
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -134,7 +136,9 @@ WAYS = {
     "replicate": Way(deployment="replicate-flux-2-pro", by_url=True, tasks=True),
     "stability": Way(deployment="stability-core"),
     "automatic1111": Way(deployment="automatic1111", moderates=False),
-    "comfyui": Way(deployment="comfyui", moderates=False, by_url=True, tasks=True),
+    "comfyui": Way(
+        deployment="comfyui", moderates=False, by_url=True, tasks=True, names_tasks=True
+    ),
 }
 
 

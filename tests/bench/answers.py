@@ -16,15 +16,15 @@ import aiohttp
 
 from storage.catalog import Deployment
 from storage.failure import FailureCode
-from tests.ask.hostility import FILES, PROMPT, WAYS, Fault, Way, deployments
+from tests.ask.hostility import ANSWERS, FILES, PROMPT, WAYS, Fault, Way, deployments
 from tests.bench.table import Row
 from tests.bench.traffic import running
-from tests.processes import Installation, Program
+from tests.processes import Program
 
 
 PATIENCE = 2.0  # seconds, of a deployment that is only waited for
 AT_ONCE = 100
-LARGE = 8_000_000  # characters of an honest answer
+LARGE = 4_000_000  # characters of an honest answer
 _ENDED = {"succeeded", "partial", "failed", "cancelled", "expired"}
 _UPSTREAM = "http://upstream"
 
@@ -36,6 +36,17 @@ class Trial:
     model: str
     way: Way
     fault: Fault
+
+    @property
+    def prompt(self) -> str:
+        """Return the prompt; a limit holds for one call, since we would wait for a lasting one."""
+        once = "[[times:1]]" if self.is_hinted else ""
+        return f"{self.way.prompt(self.fault)} {once} {self.model}"
+
+    @property
+    def is_hinted(self) -> bool:
+        """Say whether the call is told to come later, and must be made again."""
+        return self.fault.code is FailureCode.RATE_LIMITED
 
     @property
     def is_resumed(self) -> bool:
@@ -53,10 +64,15 @@ class Seen:
 
     @property
     def is_right(self) -> bool:
-        """Say whether it ended as it must: as what it is, or as a call that may be charged."""
-        fault = self.trial.fault
-        if fault.code is None:
-            return self.code is None
+        """Say whether it ended as it must: as what it is, or as a call that may be charged.
+
+        Where we choose the id of a task, a spoiled answer to its submission costs nothing.
+        """
+        fault, way = self.trial.fault, self.trial.way
+        if self.trial.is_hinted:
+            return self.code is None and self.attempts > 1
+        if fault.code is None or (way.names_tasks and fault in ANSWERS and not fault.refused):
+            return self.code is None or (way.names_tasks and self.code == fault.code)
         unknown = set() if fault.refused else {FailureCode.OUTCOME_UNKNOWN}
         return self.code in {fault.code, *unknown}
 
@@ -143,7 +159,7 @@ class Scale:
 async def seen(client: aiohttp.ClientSession, trial: Trial) -> Seen:
     """Submit the job of a trial and return how it ended."""
     way = trial.way
-    body = {"model": trial.model, "prompt": way.prompt(trial.fault), "n": way.n}
+    body = {"model": trial.model, "prompt": trial.prompt, "n": way.n}
     if way.partial_images:
         body["partial_images"] = way.partial_images
     if trial.fault.is_large:
@@ -192,12 +208,12 @@ async def run() -> list[Row]:
         honest = scale.growth()
         await _all(client, large, AT_ONCE)
         flood = scale.growth()
-        same = worker.is_alive and worker.pid == pid and _started_once(here, worker)
+        same = worker.is_alive and worker.pid == pid
     _tell(ended)
     right = sum(one.is_right for one in ended)
     return [
         Row(
-            what=f"{len(ended)} hostile answers that end as a failure with the right name",
+            what=f"{len(ended)} hostile answers, each way of each dialect: end as they must",
             ours=str(right),
             bar="all",
             good=right == len(ended),
@@ -222,7 +238,7 @@ async def run() -> list[Row]:
         Row(
             what=f"RSS growth, the {len(large)} bodies without end at once, MiB",
             ours=f"{flood:.0f}",
-            baseline=f"{honest:.0f} (8 MB, one by one)",
+            baseline=f"{honest:.0f} (honest, 4 MB, one by one)",
         ),
     ]
 
@@ -234,11 +250,6 @@ async def _honest(client: aiohttp.ClientSession, *, prompt: str) -> None:
         assert job["status"] == "succeeded", (way.deployment, job.get("error"))
 
 
-def _started_once(here: Installation, worker: Program) -> bool:
-    del here
-    return worker.log.read_text().count("worker_started") <= 1
-
-
 def _tell(ended: Iterable[Seen]) -> None:
     """Print those that did not end as they must."""
     wrong = Counter(
@@ -246,5 +257,5 @@ def _tell(ended: Iterable[Seen]) -> None:
         for one in ended
         if not one.is_right
     )
-    for line in wrong:
-        print(f"not as it must be: {line}")
+    for line, times in wrong.items():
+        print(f"not as it must be: {line} ({times} times)")

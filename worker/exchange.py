@@ -98,9 +98,12 @@ class Stream:
             return b"".join([chunk async for chunk in self])
         # The hot path: megabytes of base64, copied only where they are joined.
         chunks = []
-        while chunk := await self._next():
-            chunks.append(chunk)
-        return b"".join(chunks)
+        try:
+            while chunk := await self._next():
+                chunks.append(chunk)
+            return b"".join(chunks)
+        finally:
+            chunks.clear()  # the traceback of a failure would hold them while anybody holds it
 
     async def beginning(self, size: int) -> bytes:
         """Return the first *size* bytes at most, or what came of them if the rest is unreadable."""

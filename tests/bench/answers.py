@@ -24,6 +24,7 @@ from tests.processes import Program
 
 PATIENCE = 2.0  # seconds, of a deployment that is only waited for
 AT_ONCE = 100
+WITHIN = 300.0  # seconds, of one job
 LARGE = 4_000_000  # characters of an honest answer
 _ENDED = {"succeeded", "partial", "failed", "cancelled", "expired"}
 _UPSTREAM = "http://upstream"
@@ -171,12 +172,13 @@ async def seen(client: aiohttp.ClientSession, trial: Trial) -> Seen:
 
 
 async def _ended(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
-    async with client.post("/v1/jobs", json=body) as answer:
-        job: dict[str, Any] = await answer.json()
-        assert answer.status == 202, job
-    while job["status"] not in _ENDED:
-        async with client.get(f"/v1/jobs/{job['id']}?wait=30") as answer:
-            job = await answer.json()
+    async with asyncio.timeout(WITHIN):
+        async with client.post("/v1/jobs", json=body) as answer:
+            job: dict[str, Any] = await answer.json()
+            assert answer.status == 202, job
+        while job["status"] not in _ENDED:
+            async with client.get(f"/v1/jobs/{job['id']}?wait=30") as answer:
+                job = await answer.json()
     return job
 
 

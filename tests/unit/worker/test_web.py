@@ -5,6 +5,7 @@ import gzip
 import io
 import ssl
 import time
+import traceback
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -529,3 +530,11 @@ async def test_a_cancelled_call_stays_cancelled(web: Web) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_a_failure_that_somebody_holds_does_not_hold_the_body(web: Web) -> None:
+    async with Loopback(say(OK + b"\r\n" + b"x" * MIB)) as server:
+        with pytest.raises(TooBig) as caught:
+            await web.call("GET", server.url, timeout=5, limit=MIB // 2)
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.tb)]
+    assert [held["chunks"] for held in frames if "chunks" in held] == [[]]

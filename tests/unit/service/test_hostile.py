@@ -436,7 +436,7 @@ async def test_what_only_looks_wrong_is_taken(sent: Sent) -> None:
     ["9" * 100_000, "1x" * 50_000, "data:image/png" + ";" * 100_000, "x" * 100_000, "W:" * 50_000],
 )
 async def test_no_pattern_takes_long(front: Front, text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for fields in (
         {"size": text},
         {"aspect_ratio": text},
@@ -450,7 +450,7 @@ async def test_no_pattern_takes_long(front: Front, text: str) -> None:
         "/v1/jobs", headers={"Authorization": "Bearer dk_live_" + text[:7000]}
     )
     assert answer.status == 401
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 # The threats that are no row of a table, with the test that shows each.

@@ -43,9 +43,9 @@ def test_the_first_bytes_show_the_content_type(data: bytes, content_type: str | 
 
 @pytest.mark.parametrize("head", [b" " * 100_000, b"<!--" * 50_000, b"<?xml" * 50_000])
 def test_sniffing_is_quick_whatever_the_bytes(head: bytes) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert sniff(head) is None
-    assert time.perf_counter() - began < 0.01
+    assert time.thread_time() - began < 0.01
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_a_stranger_is_refused(data: bytes) -> None:
 @named(images.bombs())
 def test_a_bomb_is_refused_from_its_header(data: bytes) -> None:
     padded = data + bytes(10_000_000)  # only the header can be read in so short a time
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(BadImage, match="pixels"):
         inspect(padded, ANY_FORMAT)
-    assert time.perf_counter() - began < 0.005
+    assert time.thread_time() - began < 0.005
 
 
 @named(images.crowds())
@@ -285,9 +285,9 @@ def test_a_heavy_png_is_walked_in_a_few_milliseconds() -> None:
     data = images.heavy_png()
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         inspect(data)
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
 
     assert len(data) > 1_500_000
     assert min(times) < 0.01  # 0.7 ms by itself

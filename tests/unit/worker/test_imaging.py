@@ -301,18 +301,13 @@ async def test_the_event_loop_stays_free_while_images_are_worked_on() -> None:
     imaging = Imaging(children=2)
     data = images.heavy_png()
     await asyncio.gather(imaging.decode_check(data), imaging.decode_check(data))
-    work = asyncio.gather(*(imaging.convert(data, format="webp") for _ in range(12)))
-    lags = []
-    while not work.done():
-        began = time.perf_counter()
-        await asyncio.sleep(0.002)
-        lags.append(time.perf_counter() - began - 0.002)
-    await work
+    began = time.thread_time()
+    await asyncio.gather(*(imaging.convert(data, format="webp") for _ in range(12)))
+    spent = time.thread_time() - began
     await imaging.close()
 
-    # Nine in ten, for the cores are shared with who knows whom; the worst is 10 ms on free ones.
-    assert sorted(lags)[len(lags) * 9 // 10] < 0.03
-    assert len(lags) > 50
+    # What the loop does itself is to pass bytes on; each picture takes a child a tenth of a second.
+    assert spent < 0.12
 
 
 async def test_bytes_come_back_as_they_went(imaging: Imaging) -> None:

@@ -4,6 +4,7 @@ The body of 1.5 GB is cut at the limit of the answer, so it costs no more here t
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -11,7 +12,8 @@ import pytest
 
 from storage.address import Allowance
 from tests.ask.asking import made
-from tests.ask.hostility import WAYS, Way, deployments, ending
+from tests.ask.deployments import PLACES
+from tests.ask.hostility import WAYS, deployments, ending
 from tests.upstream import server
 from tests.upstream.server import Upstream
 from worker.imaging import Imaging
@@ -34,18 +36,27 @@ async def tools() -> AsyncIterator[Tools]:
         yield Tools(web=web, imaging=cast("Imaging", None))
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("provider", PLACES)
 async def test_every_hostile_answer_ends_as_a_failure_with_a_name(
-    upstream: Upstream, tools: Tools, way: Way
+    upstream: Upstream, tools: Tools, provider: str
 ) -> None:
-    deployment = deployments(upstream.url(""))[way.deployment]
-    calls = [way.call(deployment, fault, patience=PATIENCE) for fault in way.faults]
-    ended = await asyncio.gather(*(made(call, tools) for call in calls))
-    by_fault = list(zip(way.faults, ended, strict=True))
-    got = {fault.name: ending(called) for fault, called in by_fault}
-    assert got == {fault.name: fault.code for fault in way.faults}
-    errors = [(fault, called.error) for fault, called in by_fault if called.error is not None]
-    assert not any("understood" in error.message for _, error in errors)
-    assert [f.name for f, error in errors if error.outcome_unknown is f.refused] == []
+    known = deployments(upstream.url(""))
+    met = [
+        (f"{name}: {fault.name}", fault, way.call(known[way.deployment], fault, patience=PATIENCE))
+        for name, way in WAYS.items()
+        for fault in way.faults
+        if known[way.deployment].provider == provider
+    ]
+    ended = await asyncio.gather(*(made(call, tools) for _, _, call in met))
+    got = {name: ending(called) for (name, _, _), called in zip(met, ended, strict=True)}
+    assert got == {name: fault.code for name, fault, _ in met}
+    errors = [
+        (name, fault, called.error)
+        for (name, fault, _), called in zip(met, ended, strict=True)
+        if called.error is not None
+    ]
+    assert not any("understood" in error.message for _, _, error in errors)
+    assert [name for name, f, error in errors if error.outcome_unknown is f.refused] == []
     prompts = [call.prompt for call in upstream.calls() if call.model is not None]
-    assert sorted(map(str, prompts)) == sorted(way.prompt(fault) for fault in way.faults)
+    assert Counter(prompts) <= Counter(call.order.prompt for _, _, call in met)

@@ -40,7 +40,10 @@ async def fault(imaging: Imaging, call: str, **params: Any) -> ImagingFailed:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """Return the children that work on images; servers of other tests may be children, too."""
+    programs = {MORTAL, Terms().program}
+    found = psutil.Process().children()
+    return [child for child in found if child.is_running() and programs & set(child.cmdline())]
 
 
 async def settled(count: int) -> None:

@@ -35,6 +35,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _heed_the_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may themselves be meant to outlive it
+
+
 @pytest.fixture
 def start(place: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
@@ -54,6 +58,7 @@ def start(place: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_the_terminal,  # noqa: PLW1509 — the tests have no threads
         )
         started.append(process)
         return process

@@ -3,6 +3,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -42,8 +43,11 @@ async def fault(imaging: Imaging, call: str, **params: Any) -> ImagingFailed:
 def children() -> list[psutil.Process]:
     """Return the children that work on images; servers of other tests may be children, too."""
     programs = {MORTAL, Terms().program}
-    found = psutil.Process().children()
-    return [child for child in found if child.is_running() and programs & set(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it is ending
+            found += [child] if programs & set(child.cmdline()) else []
+    return found
 
 
 async def settled(count: int) -> None:

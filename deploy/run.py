@@ -100,6 +100,8 @@ class Installation:
                 f"this machine may be fetched from and called ({LOOPBACK}), as on a desk;"
                 " DARKROOM_ALLOW_NETWORKS= forbids it"
             )
+        if self._wishes.workers == 1 and not environment.get("DARKROOM_REDIS__URL"):
+            missing["DARKROOM_WORKER__GRACE"] = "0"  # there is no other worker to wait for
         ours = {
             "DARKROOM_DATA": str(self._folder.path),
             "DARKROOM_HOST": self._wishes.host,

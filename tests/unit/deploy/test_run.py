@@ -161,6 +161,14 @@ def test_the_end_of_the_terminal_is_a_stop_unless_it_was_started_to_outlive_it(
     assert process.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize(("workers", "grace"), [("1", "0"), ("2", None)])
+def test_a_worker_waits_for_others_where_there_are_any(
+    place: Path, start: Start, workers: str, grace: str | None
+) -> None:
+    start(DARKROOM_WORKERS=workers)
+    assert environment_of_the_service(place).get("DARKROOM_WORKER__GRACE") == grace
+
+
 def test_a_second_start_finds_the_same_key_and_secret(place: Path, start: Start) -> None:
     seen = []
     for _ in range(2):

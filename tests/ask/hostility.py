@@ -148,9 +148,14 @@ def deployments(upstream: str) -> dict[str, Deployment]:
 
 
 def ending(called: Called) -> FailureCode | None:
-    """Return how the last image of a call ended: the code of its failure, None for a picture."""
+    """Return how the last image of a call ended: the code of its failure, None for a picture.
+
+    Where some came and another call may bring the rest, it is why they are missing.
+    """
     if called.error is not None:
         return called.error.code
+    if called.passing is not None:
+        return called.passing.code
     _, outcome = called.outcomes[-1]
     if not isinstance(outcome, Picture):
         return outcome.code

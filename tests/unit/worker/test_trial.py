@@ -9,6 +9,7 @@ import pytest
 from storage.address import Allowance
 from storage.catalog import Deployment, parse
 from storage.failure import FailureCode
+from tests.ask.deployments import PLACES
 from tests.upstream import server
 from tests.upstream.server import Upstream
 from worker.imaging import Imaging
@@ -17,22 +18,7 @@ from worker.trial import attempted
 from worker.web import Web
 
 
-PLACES = {
-    "openai": "/openai/v1",
-    "ark": "/ark/api/v3",
-    "openrouter": "/openrouter/api/v1",
-    "gemini": "/gemini/v1beta",
-    "zai": "/zai/api/paas/v4",
-    "xai": "/xai/v1",
-    "chat_relay": "/chat_relay/v1",
-    "bfl": "/bfl",
-    "fal": "/fal",
-    "replicate": "/replicate/v1",
-    "stability": "/stability",
-    "automatic1111": "/automatic1111",
-    "comfyui": "/comfyui",
-    "sketch": "",
-}
+AT_FAKES = {**PLACES, "sketch": ""}
 SHIPPED = parse((Path(__file__).parents[3] / "deploy" / "darkroom.toml").read_text())
 DEPLOYMENTS = sorted(SHIPPED.deployments, key=lambda deployment: deployment.name)
 ENVIRON = {d.api_key_env: "user:key-0123456789" for d in DEPLOYMENTS if d.api_key_env}
@@ -55,7 +41,7 @@ async def tools() -> AsyncIterator[Tools]:
 def at_the_fake(deployment: Deployment, upstream: Upstream) -> Deployment:
     return replace(
         deployment,
-        base_url=upstream.url(PLACES[deployment.provider]),
+        base_url=upstream.url(AT_FAKES[deployment.provider]),
         timeout=10.0,
         options={**deployment.options, "poll_seconds": 0.01},
     )

@@ -4,15 +4,13 @@ An entry says enough to choose by, and the choice is made where the entries are:
 one among ten thousand neither moves nor reads the others.
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from storage import redis_keys, scripts
+from storage.cursor import cursor_of, place_of
 from storage.delivery import DeliveryId, DeliveryStatus
-from storage.errors import Invalid
 from storage.line import Argument
 from storage.redis_client import Commands
 
@@ -87,7 +85,7 @@ class DeliveryLog:
         Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and
         still have a next one: only so many entries are looked at for one page.
         """
-        place = None if after is None else _read_cursor(after)
+        place = None if after is None else Place(*place_of(after, things="deliveries"))
         found: list[Place] = []
         looked_at = 0
         while len(found) <= limit and looked_at < _MOST_LOOKED_AT:
@@ -100,7 +98,7 @@ class DeliveryLog:
         if len(found) > limit:
             place = found[limit - 1]
         ids = [DeliveryId(one.id) for one in found[:limit]]
-        return ids, None if place is None else _cursor(place)
+        return ids, None if place is None else cursor_of(*place)
 
     async def _stretch(
         self, tenant: str, wanted: Wanted, after: Place | None, limit: int, *, newest_first: bool
@@ -141,19 +139,3 @@ def _merged(rows: Sequence[Sequence[Any]], wanted: Wanted, *, newest_first: bool
 def _entry(member: bytes, created: bytes) -> Entry:
     delivery_id, event, endpoint_id, job_id = member.decode().split(" ")
     return Entry(Place(int(float(created)), delivery_id), event, endpoint_id, job_id)
-
-
-def _cursor(place: Place) -> str:
-    return base64.urlsafe_b64encode(f"{place.created}:{place.id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> Place:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        created, _, delivery_id = (
-            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
-        )
-        return Place(int(created), delivery_id)
-    except (binascii.Error, ValueError) as error:
-        message = "This cursor was not given by a list of deliveries."
-        raise Invalid(message, param="cursor", code="invalid_cursor") from error

@@ -7,41 +7,34 @@ may become is written here: see `storage.job`.
 """
 
 import asyncio
-import base64
-import binascii
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from storage import queue, redis_keys, scripts
+from storage import queue, record, redis_keys, scripts
 from storage.bill import day_of, entry_of, nano_of, seconds_left
 from storage.crash import CrashPoint
 from storage.delivery import owed
 from storage.endpoint import Receivers
 from storage.endpoints import KnownReceivers
-from storage.errors import Conflict, Error, Invalid, TooMany
+from storage.errors import Conflict, TooMany
 from storage.event import events_of
-from storage.job import SCHEMA, Job, JobId, JobStatus, Newer
+from storage.job import Job, JobId, JobStatus, Newer
 from storage.line import Argument
+from storage.listing import Listing
 from storage.outbox import Owing, new_delivery_id, owing
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from storage.tenant import Tenant
 
 
-_JOB: TypeAdapter[Job] = TypeAdapter(Job)
-
 CHECK_EVERY = 60.0
 _LARGEST_PREVIEW = 2 * 1024 * 1024
 _PREVIEW_LIFE_MS = 60_000
-_SCAN = 100
-_MOST_SCANNED = 5_000
 _PRIORITIES = (1, 0, -1)
 _TRIES = 5
 _LATER = 1_000_000_000_000_000  # µs; sets those that stand with another priority far apart
@@ -95,16 +88,8 @@ class Added:
     existed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of a tenant's jobs, the newest first; `next` is where the next page begins."""
-
-    jobs: tuple[Job, ...]
-    next: str | None
-
-
 class Jobs:
-    """The records of all jobs.
+    """The records of all jobs; `listing` has a tenant's page by page.
 
     Every method may raise `storage.errors.Unavailable`; those that read may raise `Newer` for what
     only a newer version can read.
@@ -120,6 +105,7 @@ class Jobs:
         crash: CrashPoint | None = None,
     ) -> None:
         self._commands = commands
+        self.listing = Listing(commands)
         self._receivers = receivers or KnownReceivers(commands)
         self._clock = clock
         self._crash = crash or CrashPoint()
@@ -203,7 +189,7 @@ class Jobs:
         reserved = job.key_reserved if job.reserved is None else job.reserved
         args: list[Argument] = [
             job.id,
-            _JOB.dump_json(told, exclude_none=True),
+            record.written(told),
             _microseconds(job.created_at),
             next_check(job, job.created_at),
             queue.payload(queue.RUN_JOB, job.id, job.created_at),
@@ -236,12 +222,7 @@ class Jobs:
     async def find(self, job_id: str) -> Job | None:
         """Return a job by its id alone, for those who serve all tenants."""
         document = await self._commands.execute("HGET", redis_keys.job(job_id), "document")
-        return None if document is None else _read(document)
-
-    @staticmethod
-    def read(record: bytes) -> Job:
-        """Return the job of a record as it was claimed with its task."""
-        return _read(record)
+        return None if document is None else record.read(document)
 
     async def swap(self, old: Job, new: Job) -> Job | None:
         """Write `new` over `old` and return it as written; None when somebody else wrote first.
@@ -278,7 +259,7 @@ class Jobs:
         ended_at = written.finished_at or 0.0
         args: list[Argument] = [
             old.version,
-            _JOB.dump_json(written, exclude_none=True),
+            record.written(written),
             old.id,
             int(written.is_ended),
             ended_at + self._life,
@@ -291,35 +272,6 @@ class Jobs:
         script = scripts.SWAP_AND_OWE if owed.keys else scripts.SWAP
         done = await self._commands.eval(script, keys, args)
         return written if done == 1 else None
-
-    async def page(
-        self,
-        tenant: str,
-        *,
-        limit: int,
-        after: str | None = None,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        matching: Callable[[Job], bool] = lambda _: True,
-    ) -> Page:
-        """Return up to `limit` of a tenant's jobs that match, from the cursor `after` on.
-
-        Raises `Invalid` for a cursor that no page ever gave. A page may be short, or empty, and
-        still have a next one: only so many records are looked at for one page.
-        """
-        found: list[Job] = []
-        looked_at = 0
-        last = after
-        async for place, job in self._newest_first(tenant, after, created_after, created_before):
-            if looked_at == _MOST_SCANNED:
-                return Page(tuple(found), last)
-            looked_at += 1
-            if job is not None and matching(job):
-                if len(found) == limit:
-                    return Page(tuple(found), last)
-                found.append(job)
-            last = place
-        return Page(tuple(found), None)
 
     async def remove(self, job: Job) -> None:
         """Forget a job that has ended; its objects are somebody else's business."""
@@ -464,75 +416,6 @@ class Jobs:
         deliveries = owed(before, after, receivers.endpoints, new_delivery_id, self._clock())
         return owing(after.tenant, deliveries)
 
-    async def _newest_first(
-        self,
-        tenant: str,
-        after: str | None,
-        created_after: float | None,
-        created_before: float | None,
-    ) -> AsyncIterator[tuple[str, Job | None]]:
-        start = _read_cursor(after) if after is not None else None
-        top: str | int = "+inf" if created_before is None else _microseconds(created_before)
-        if start is not None and (top == "+inf" or start[0] < int(top)):
-            top = start[0]
-        bottom: str | int = "-inf" if created_after is None else _microseconds(created_after)
-        offset = 0
-        for _ in range(2 * _MOST_SCANNED // _SCAN):  # where rows go on, some are read again
-            rows = await self._commands.execute(
-                *("ZREVRANGEBYSCORE", redis_keys.jobs_of(tenant), top, bottom),
-                *("WITHSCORES", "LIMIT", offset, _SCAN),
-            )
-            places = [
-                (int(float(score)), job_id.decode())
-                for job_id, score in zip(rows[::2], rows[1::2], strict=True)
-            ]
-            fresh = [place for place in places if start is None or place < start]
-            for place, job in zip(fresh, await self._many(tenant, fresh), strict=True):
-                yield _cursor(place), job
-            if len(places) < _SCAN:
-                return
-            # The list may grow and shrink meanwhile: it goes on from a place, not from a count.
-            last = places[-1]
-            start = last if start is None else min(start, last)
-            offset = offset + _SCAN if places[0][0] == last[0] else 0
-            top = last[0]
-
-    async def _many(self, tenant: str, places: Sequence[tuple[int, str]]) -> list[Job | None]:
-        """Return the jobs at these places of a list; a place without a record leaves the list."""
-        documents = await asyncio.gather(
-            *(
-                self._commands.issue("HGET", redis_keys.job(job_id), "document")
-                for _, job_id in places
-            )
-        )
-        gone = [place[1] for place, text in zip(places, documents, strict=True) if text is None]
-        if gone:
-            await self._commands.execute("ZREM", redis_keys.jobs_of(tenant), *gone)
-        return [None if text is None else _readable(text) for text in documents]
-
-
-def _read(document: bytes) -> Job:
-    try:
-        return _JOB.validate_json(document)
-    except ValidationError:  # its text repeats what it could not read, prompts too
-        if _schema_of(document) > SCHEMA:
-            raise Newer from None
-        raise Error("The record of a job cannot be read.", code="record_unreadable") from None
-
-
-def _readable(document: bytes) -> Job | None:
-    """Return a job of many; one that cannot be read must not hide the others."""
-    with suppress(Error):
-        return _read(document)
-    return None
-
-
-def _schema_of(document: bytes) -> int:
-    try:
-        return int(orjson.loads(document)["schema"])
-    except (ValueError, TypeError, KeyError):
-        return 0
-
 
 def _billed(old: Job, new: Job) -> tuple[list[str], list[Argument]]:
     """Return what a swap writes into the tenant's bill and commits of its budget.
@@ -594,19 +477,3 @@ def _most(seating: Seating | None) -> str | int:
 
 def _microseconds(seconds: float) -> int:
     return int(seconds * 1_000_000)
-
-
-def _cursor(place: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        score, _, job_id = (
-            base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
-        )
-        return int(score), job_id
-    except (binascii.Error, ValueError) as error:
-        message = "This cursor was not given by a list of jobs."
-        raise Invalid(message, param="cursor", code="invalid_cursor") from error

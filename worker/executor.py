@@ -22,6 +22,7 @@ from storage.failure import Failure, FailureCode
 from storage.job import MAX_CRASHES, Job, Newer, Superseded
 from storage.jobs import Jobs
 from storage.quote import listed
+from storage.record import read
 from storage.request import OnUnknown
 from worker.call import Call, Called, calls_for, picked_up
 from worker.inputs import BadInput, Inputs
@@ -88,7 +89,7 @@ class Executor:
         patience = self._terms.patience
         try:
             if record is not None:
-                job: Job | None = self._jobs.read(record)
+                job: Job | None = read(record)
             else:
                 job = await outlast(lambda: self._jobs.find(job_id), patience=patience)
         except Newer:

@@ -85,7 +85,7 @@ async def list_(call: Call) -> web.StreamResponse:
     query = query_of(
         call, {"status", "type", "model", "created_after", "created_before", "limit", "cursor"}
     )
-    page = await call.context.jobs.page(
+    page = await call.context.jobs.listing.page(
         call.tenant.id,
         limit=whole(query, "limit", 20, range(1, 101)),
         after=query.get("cursor"),

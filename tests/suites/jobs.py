@@ -88,7 +88,7 @@ class JobsSuite:
         job = a_job()
         index = redis_keys.jobs_of(job.tenant)
         await commands.execute("ZADD", index, int(NOW * 1_000_000), job.id)
-        assert (await jobs.page("acme", limit=10)).jobs == ()
+        assert (await jobs.listing.page("acme", limit=10)).jobs == ()
         assert await commands.execute("ZCARD", index) == 0
         await commands.execute("ZADD", index, int(NOW * 1_000_000), job.id)
         await jobs.add(job)
@@ -105,7 +105,7 @@ class JobsSuite:
         assert len({one.id for one in added}) == 1
         assert sum(not one.existed for one in added) == 1
         assert (await depth(commands, redis_keys.IMAGE_QUEUE)).waiting == 1
-        assert len((await jobs.page("acme", limit=50)).jobs) == 1
+        assert len((await jobs.listing.page("acme", limit=50)).jobs) == 1
 
     async def test_a_key_with_another_request_is_refused_and_leaves_nothing(
         self, jobs: Jobs, commands: Commands
@@ -314,7 +314,7 @@ class JobsSuite:
     async def test_jobs_are_listed_the_newest_first(self, jobs: Jobs) -> None:
         for at in (2, 0, 1):
             await jobs.add(a_job(f"job_{at}", created_at=NOW + at))
-        page = await jobs.page("acme", limit=10)
+        page = await jobs.listing.page("acme", limit=10)
         assert [job.id for job in page.jobs] == ["job_2", "job_1", "job_0"]
         assert page.next is None
 
@@ -325,7 +325,7 @@ class JobsSuite:
         seen: list[str] = []
         cursor = None
         for _ in range(8):
-            page = await jobs.page("acme", limit=limit, after=cursor)
+            page = await jobs.listing.page("acme", limit=limit, after=cursor)
             seen += [job.id for job in page.jobs]
             if (cursor := page.next) is None:
                 break
@@ -334,16 +334,16 @@ class JobsSuite:
     async def test_a_page_that_holds_the_last_job_has_no_next(self, jobs: Jobs) -> None:
         for at in range(4):
             await jobs.add(a_job(f"job_{at}", created_at=NOW + at))
-        first = await jobs.page("acme", limit=2)
+        first = await jobs.listing.page("acme", limit=2)
         assert first.next is not None
-        assert (await jobs.page("acme", limit=2, after=first.next)).next is None
+        assert (await jobs.listing.page("acme", limit=2, after=first.next)).next is None
 
     async def test_more_jobs_of_one_moment_than_are_read_at_once_are_all_listed(
         self, jobs: Jobs
     ) -> None:
         await asyncio.gather(*(jobs.add(a_job(f"job_{at:03}")) for at in range(230)))
-        first = await jobs.page("acme", limit=150)
-        rest = await jobs.page("acme", limit=150, after=first.next)
+        first = await jobs.listing.page("acme", limit=150)
+        rest = await jobs.listing.page("acme", limit=150, after=first.next)
         listed = [job.id for job in (*first.jobs, *rest.jobs)]
         assert listed == [f"job_{at:03}" for at in range(229, -1, -1)]
         assert rest.next is None
@@ -351,18 +351,18 @@ class JobsSuite:
     async def test_a_job_that_comes_while_pages_are_read_moves_nothing(self, jobs: Jobs) -> None:
         for at in range(4):
             await jobs.add(a_job(f"job_{at}", created_at=NOW + at))
-        first = await jobs.page("acme", limit=2)
+        first = await jobs.listing.page("acme", limit=2)
         await jobs.add(a_job("job_9", created_at=NOW + 9))
-        second = await jobs.page("acme", limit=2, after=first.next)
+        second = await jobs.listing.page("acme", limit=2, after=first.next)
         assert [job.id for job in second.jobs] == ["job_1", "job_0"]
 
     async def test_a_page_holds_only_what_matches(self, jobs: Jobs) -> None:
         for at in range(6):
             job = a_job(f"job_{at}", created_at=NOW + at, model="a" if at % 2 else "b")
             await jobs.add(job)
-        page = await jobs.page("acme", limit=2, matching=lambda job: job.model == "a")
+        page = await jobs.listing.page("acme", limit=2, matching=lambda job: job.model == "a")
         assert [job.id for job in page.jobs] == ["job_5", "job_3"]
-        rest = await jobs.page(
+        rest = await jobs.listing.page(
             "acme", limit=2, after=page.next, matching=lambda job: job.model == "a"
         )
         assert [job.id for job in rest.jobs] == ["job_1"]
@@ -371,15 +371,17 @@ class JobsSuite:
     async def test_a_page_can_be_cut_at_both_ends(self, jobs: Jobs) -> None:
         for at in range(6):
             await jobs.add(a_job(f"job_{at}", created_at=NOW + at))
-        page = await jobs.page("acme", limit=10, created_after=NOW + 1, created_before=NOW + 3)
+        page = await jobs.listing.page(
+            "acme", limit=10, created_after=NOW + 1, created_before=NOW + 3
+        )
         assert [job.id for job in page.jobs] == ["job_3", "job_2", "job_1"]
 
     async def test_nobody_sees_the_jobs_of_another_tenant(self, jobs: Jobs) -> None:
         await jobs.add(a_job("job_1", created_at=NOW))
         for at in range(3):
             await jobs.add(a_job(f"job_9{at}", tenant="globex", created_at=NOW + at))
-        page = await jobs.page("globex", limit=2)
-        mine = await jobs.page("acme", limit=10, after=page.next)
+        page = await jobs.listing.page("globex", limit=2)
+        mine = await jobs.listing.page("acme", limit=10, after=page.next)
         assert [job.id for job in mine.jobs] == ["job_1"]
 
     @pytest.mark.parametrize(
@@ -388,7 +390,7 @@ class JobsSuite:
     async def test_a_cursor_that_no_list_gave_is_refused(self, jobs: Jobs, cursor: str) -> None:
         await jobs.add(a_job())
         with pytest.raises(Invalid) as refusal:
-            await jobs.page("acme", limit=1, after=cursor)
+            await jobs.listing.page("acme", limit=1, after=cursor)
         assert refusal.value.code == "invalid_cursor"
 
     async def test_a_job_whose_record_is_gone_is_left_out(
@@ -397,7 +399,7 @@ class JobsSuite:
         for at in range(3):
             await jobs.add(a_job(f"job_{at}", created_at=NOW + at))
         await commands.execute("DEL", redis_keys.job("job_1"))
-        page = await jobs.page("acme", limit=2)
+        page = await jobs.listing.page("acme", limit=2)
         assert [job.id for job in page.jobs] == ["job_2", "job_0"]
 
     async def test_a_record_that_cannot_be_read_says_nothing_of_what_it_holds(

@@ -11,6 +11,7 @@ import pytest
 from storage import redis_keys
 from storage.jobs import Jobs
 from storage.queue import DELIVER, RUN_JOB, Depth, Queue, depth, holds, put
+from storage.record import read
 from storage.redis_client import Commands
 from storage.settings import RetentionSettings
 from tests.samples import NOW, a_job
@@ -111,7 +112,7 @@ class QueueSuite:
         claim = await queue.claim(5)
         assert dict(claim.tasks) == {"job_1": RUN_JOB, "task_1": DELIVER}
         assert claim.records.keys() == {"job_1"}
-        assert jobs.read(claim.records["job_1"]) == job
+        assert read(claim.records["job_1"]) == job
 
     async def test_the_queue_of_webhooks_does_not_look_for_jobs(
         self, jobs: Jobs, commands: Commands

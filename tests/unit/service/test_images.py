@@ -130,7 +130,7 @@ class TestPreferences:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(front.post(GENERATIONS, ASK, headers=headers), 0.2)
         assert await front.queued() == 1
-        (job,) = (await front.context.jobs.page("alice", limit=5)).jobs
+        (job,) = (await front.context.jobs.listing.page("alice", limit=5)).jobs
         await front.worker.finish(job)
         answer = await front.post(GENERATIONS, ASK, headers=headers)
         assert answer.status == 200

@@ -42,7 +42,7 @@ async def the_job(front: Front) -> Any:
     """Return the one job of the service, once it is there."""
     async with asyncio.timeout(3):
         while True:
-            page = await front.context.jobs.page("alice", limit=1)
+            page = await front.context.jobs.listing.page("alice", limit=1)
             if page.jobs:
                 return page.jobs[0]
             await asyncio.sleep(0.01)

@@ -64,5 +64,5 @@ async def test_one_record_that_cannot_be_read_does_not_hide_the_others(
     for job in (first, second):
         await jobs.add(job)
     await changed(commands, second, status="dreaming")
-    page = await jobs.page("acme", limit=10)
+    page = await jobs.listing.page("acme", limit=10)
     assert [job.id for job in page.jobs] == [first.id]

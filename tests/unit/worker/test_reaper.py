@@ -235,7 +235,7 @@ async def test_a_job_whose_life_is_over_goes_with_all_its_objects(
     await reaper.look()
     assert await found(jobs) is None
     assert await kept(objects) == {"t/acme/job_2/1/0.png"}
-    assert [job.id for job in (await jobs.page("acme", limit=10)).jobs] == ["job_2"]
+    assert [job.id for job in (await jobs.listing.page("acme", limit=10)).jobs] == ["job_2"]
     assert await commands.execute("ZSCORE", redis_keys.APPOINTMENTS, "job_1") is None
 
 
